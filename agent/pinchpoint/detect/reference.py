@@ -1,0 +1,96 @@
+"""What a request costs when nothing is wrong: learned from healthy seconds, never required.
+
+Kept in seconds of traffic, so that the median over them shrugs off a bad one. Frozen
+while a label is active, and purged of what came just before it. Survives the serving
+process: the agent sees the service, not one incarnation of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from pinchpoint.detect.features import DOWNSTREAM_CATEGORIES, PREPROCESS_STAGES
+from pinchpoint.detect.thresholds import (
+    REFERENCE_LAG_NS,
+    REFERENCE_PURGE_NS,
+    REFERENCE_SECONDS_MAX,
+    REFERENCE_SECONDS_MIN,
+    REQUESTS_MIN,
+)
+from pinchpoint.detect.window import Sampled
+from pinchpoint.schema.terms import STAGE_INDEX
+
+_PREPROCESS = tuple(STAGE_INDEX[name] for name in PREPROCESS_STAGES)
+_FORWARD = STAGE_INDEX["forward"]
+_QUEUE = STAGE_INDEX["queue"]
+
+__all__ = ["DOWNSTREAM_CATEGORIES", "Figures", "Reference", "figures"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Median seconds of one request, by what the service is made of."""
+
+    preprocess_cpu: float
+    forward_cpu: float
+    blocked: float
+    latency: float
+    requests: float
+    """How many requests a second the figures stand for."""
+
+
+def figures(details: Iterable[Sampled], seconds: float) -> Figures | None:
+    """The figures of some sampled requests; None if there are too few."""
+    rows = [detail for _, detail in details]
+    if len(rows) < REQUESTS_MIN:
+        return None
+    return Figures(
+        preprocess_cpu=median(sum(d.stages[i].cpu_ns for i in _PREPROCESS) for d in rows) / 1e9,
+        forward_cpu=median(d.stages[_FORWARD].cpu_ns for d in rows) / 1e9,
+        blocked=median(
+            sum(s.blocked_ns for i, s in enumerate(d.stages) if i != _QUEUE) for d in rows
+        )
+        / 1e9,
+        latency=median(d.latency_ns for d in rows) / 1e9,
+        requests=sum(d.weight for d in rows) / seconds,
+    )
+
+
+class Reference:
+    """Learns figures from healthy seconds."""
+
+    def __init__(self) -> None:
+        self._pending: deque[tuple[int, Figures]] = deque()
+        self._seconds: deque[tuple[int, Figures]] = deque(maxlen=REFERENCE_SECONDS_MAX)
+
+    def learn(self, now_ns: int, second: Figures | None) -> None:
+        """Take in one healthy second; it counts once it is `REFERENCE_LAG_NS` old."""
+        if second is not None:
+            self._pending.append((now_ns, second))
+        while self._pending and self._pending[0][0] <= now_ns - REFERENCE_LAG_NS:
+            self._seconds.append(self._pending.popleft())
+
+    def purge(self, now_ns: int) -> None:
+        """A label has appeared: forget the seconds that its cause may have touched."""
+        self._pending.clear()
+        while (
+            len(self._seconds) > REFERENCE_SECONDS_MIN
+            and self._seconds[-1][0] > now_ns - REFERENCE_PURGE_NS
+        ):
+            self._seconds.pop()
+
+    def figures(self) -> Figures | None:
+        """The median second, or None while too few are known."""
+        if len(self._seconds) < REFERENCE_SECONDS_MIN:
+            return None
+        rows = [row for _, row in self._seconds]
+        return Figures(
+            preprocess_cpu=median(r.preprocess_cpu for r in rows),
+            forward_cpu=median(r.forward_cpu for r in rows),
+            blocked=median(r.blocked for r in rows),
+            latency=median(r.latency for r in rows),
+            requests=median(r.requests for r in rows),
+        )

@@ -1,0 +1,1 @@
+"""What the agent shows: series at `/metrics`, the verdict as JSON, health."""

@@ -1,0 +1,112 @@
+"""Which torch modules are models: found as they are built, without touching a call.
+
+`Module.__init__` and `Module.__setstate__` (copies and loaded models) note every new
+module weakly. When a request is about to run and something new was noted, the modules
+that are nobody's child are the roots. A root that is never called while the process
+serves (code that calls `model.encoder` itself) gives way to its children.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+from weakref import ref
+
+from pinchpoint.probe.guard import Part
+
+MODULES_MAX = 20_000
+"""New modules remembered between two looks; beyond it a model is simply not seen."""
+
+DESCENTS_MAX = 3
+"""How many levels below an uncalled root are tried."""
+
+
+class ModelFinder:
+    """Roots among the modules of this process.
+
+    Args:
+        part: the guard's part.
+        module_class: `torch.nn.Module`.
+    """
+
+    def __init__(self, part: Part, module_class: type) -> None:
+        self._part = part
+        self._module_class = module_class
+        self._new: dict[int, Any] = {}
+        self._known: dict[int, Any] = {}
+        self._undo: list[Callable[[], None]] = []
+        self.dirty = False
+
+    def install(self) -> None:
+        """Note modules from now on, and those that were built before."""
+        self._wrap("__init__")
+        self._wrap("__setstate__")
+        # One walk over the heap, at install time only: a model that is already there
+        # would otherwise never be seen.
+        for candidate in gc.get_objects():
+            if isinstance(candidate, self._module_class):
+                self._note(candidate)
+
+    def uninstall(self) -> None:
+        """Put the class back as it was."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+
+    def _wrap(self, name: str) -> None:
+        original = getattr(self._module_class, name)
+        part, note = self._part, self._note
+
+        def noting(module: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(module, *args, **kwargs)
+            if part.enabled:
+                try:
+                    note(module)
+                except Exception as error:
+                    part.trip(error)
+            return result
+
+        noting.__name__ = name
+        noting.__wrapped__ = original  # type: ignore[attr-defined]
+        setattr(self._module_class, name, noting)
+        self._undo.append(lambda: setattr(self._module_class, name, original))
+
+    def _note(self, module: Any) -> None:
+        if len(self._new) < MODULES_MAX:
+            self._new[id(module)] = ref(module)
+            self.dirty = True
+
+    def new_roots(self) -> list[Any]:
+        """Roots among the modules noted since the last look."""
+        self.dirty = False
+        noted, self._new = self._new, {}
+        modules = [module for reference in noted.values() if (module := reference()) is not None]
+        children = {id(child) for module in modules for child in _children(module)}
+        roots = [module for module in modules if id(module) not in children]
+        for root in roots:
+            self._known[id(root)] = ref(root)
+        return roots
+
+    def known_roots(self) -> list[Any]:
+        """Every living root found so far."""
+        living = [module for reference in self._known.values() if (module := reference())]
+        self._known = {id(module): ref(module) for module in living}
+        return living
+
+
+def _children(module: Any) -> Iterator[Any]:
+    """Direct children; scripted modules keep theirs elsewhere and are asked politely."""
+    own = module.__dict__.get("_modules")
+    if isinstance(own, dict):
+        yield from (child for child in own.values() if child is not None)
+    else:
+        yield from module.children()
+
+
+def descendants(module: Any, level: int) -> list[Any]:
+    """The modules exactly `level` steps below."""
+    generation = [module]
+    for _ in range(level):
+        generation = [child for parent in generation for child in _children(parent)]
+    return generation

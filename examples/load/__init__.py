@@ -1,0 +1,1 @@
+"""An open-loop client: requests leave on a schedule that does not wait for answers."""
