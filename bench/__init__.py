@@ -1,0 +1,1 @@
+"""Measurements of Pinchpoint. README.md says how to read the figures."""

@@ -37,7 +37,7 @@ class LoadClient:
     ) -> None:
         self.report = Report()
         self._target = target
-        self._requests = [_make_request(image, index) for index, image in enumerate(images)]
+        self._requests = [make_request(image, index) for index, image in enumerate(images)]
         self._timeout_s = timeout_s
         self._max_in_flight = max_in_flight
         self._calls: set[asyncio.Task[None]] = set()
@@ -101,7 +101,8 @@ async def _stopped_within(stop: asyncio.Event, delay_s: float) -> bool:
     return True
 
 
-def _make_request(image: bytes, index: int) -> bytes:
+def make_request(image: bytes, index: int) -> bytes:
+    """Return a serialised ModelInferRequest for one image; the index chooses the user."""
     request = messages.ModelInferRequest(
         model_name="image_classifier", raw_input_contents=[join_raw_bytes([image])]
     )

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pinchpoint.detect.decomposition import Decomposition, decompose, gil_contended
+from pinchpoint.detect.decomposition import Decomposition, decompose
 from pinchpoint.detect.features import PREPROCESS_STAGES, Features
 from pinchpoint.detect.reference import Figures, figures
 from pinchpoint.detect.replay_model import Gain, Job, Model
-from pinchpoint.detect.thresholds import GIL_OTHER_CORES, THROTTLED_PERIODS_RATIO, WINDOW_NS
+from pinchpoint.detect.thresholds import (
+    GIL_LATE_RATIO,
+    GIL_OTHER_CORES,
+    THROTTLED_PERIODS_RATIO,
+    WINDOW_NS,
+)
 from pinchpoint.schema.events import RequestDetail
 from pinchpoint.schema.terms import STAGE_INDEX
 
@@ -72,7 +77,7 @@ def consider(features: Features, reference: Figures | None) -> Circumstances | N
         reference=reference,
         model=Model(jobs, effective_workers(features)),
         throttled=throttled,
-        gil_contended=gil_contended(features),
+        gil_contended=(features.gil_late_ratio or 0.0) >= GIL_LATE_RATIO,
         gil_held_by_others=others,
     )
 

@@ -9,8 +9,8 @@ this order of precedence, so that no second is counted twice:
 2. run-queue time is `throttled` as far as the quota's stalls explain it, else `runqueue`.
 3. blocked time in the handler: first `gc`, the collector's own account; then by what the
    stack sampler saw of waiting threads in that stage: `disk`, `lock`, `downstream`
-   (client library, socket, sleep); then `gil`, if the heartbeat says that the lock is
-   contended; blocked under torch without a device is the CPU of its thread pool: `cpu`.
+   (client library, socket, sleep); then `gil`, if the heartbeat waited for the lock at
+   all; blocked under torch without a device is the CPU of its thread pool: `cpu`.
 4. the rest is `unattributed`, and said so.
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pinchpoint.detect.features import DOWNSTREAM_CATEGORIES, Features, StageMean
-from pinchpoint.detect.thresholds import GIL_LATE_RATIO, STACKS_MIN
+from pinchpoint.detect.thresholds import GIL_PRESENT_RATIO, STACKS_MIN
 from pinchpoint.schema.terms import COMPONENTS
 
 HANDLER_STAGES = ("preprocess", "batch_wait", "forward", "postprocess", "handler", "serialize")
@@ -61,12 +61,6 @@ class Decomposition:
         return given / stage_mean.blocked_seconds
 
 
-def gil_contended(features: Features) -> bool:
-    """Whether the heartbeat shows waits for the interpreter lock (collector excluded)."""
-    late = features.gil_late_ratio
-    return late is not None and late >= GIL_LATE_RATIO
-
-
 def decompose(features: Features) -> Decomposition:
     """The components of the window's mean latency, by its sampled requests."""
     if not features.weight:
@@ -74,7 +68,7 @@ def decompose(features: Features) -> Decomposition:
     amounts = dict.fromkeys(COMPONENTS, 0.0)
     blocked: dict[str, dict[str, float]] = {}
     gc_left = features.gc_seconds
-    contended = gil_contended(features)
+    contended = (features.gil_late_ratio or 0.0) >= GIL_PRESENT_RATIO
     runqueue = 0.0
     for name, mean in features.stages.items():
         if name == "queue":

@@ -146,10 +146,11 @@ def downstream_wait(c: Circumstances) -> Finding:
     if c.gil_contended or c.throttled:
         reason = "answers of others wait for the interpreter lock or for the CPU quota"
         return RuledOut(label, "exclusion", reason)
-    grown = c.grown(c.figures.blocked, c.reference.blocked if c.reference else None)
-    excess = 1.0 - 1.0 / grown if grown and grown > 1 else 0.0
+    usual = c.reference.waiting if c.reference else None
+    grown = c.grown(c.figures.waiting, usual)
+    excess = 1.0 if usual is None else max(0.0, c.figures.waiting - usual) / waited
     fraction = _blocked_fraction(c, "downstream")
-    gain = c.gain(lambda d: fraction(d) * (1.0 if grown is None else excess))
+    gain = c.gain(lambda d: fraction(d) * min(1.0, excess))
     harm = _no_harm(c, grown, "waiting for others", waited)
     if harm:
         return RuledOut(label, "harm", harm)
@@ -165,7 +166,7 @@ def downstream_wait(c: Circumstances) -> Finding:
             f"({_milliseconds(waited)} a request)",
         )
     ]
-    evidence += _grown_evidence("blocked_growth_ratio", grown, "waiting")
+    evidence += _grown_evidence("waiting_growth_ratio", grown, "the wait")
     if location:
         evidence.append(Evidence("location", location, "code", None, f"they wait at {location}"))
     at = f" at {location}" if location else ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from pinchpoint.detect.features import DOWNSTREAM_CATEGORIES, PREPROCESS_STAGES
+from pinchpoint.detect.features import PREPROCESS_STAGES
 from pinchpoint.detect.thresholds import (
     REFERENCE_LAG_NS,
     REFERENCE_PURGE_NS,
@@ -21,13 +21,12 @@ from pinchpoint.detect.thresholds import (
     REQUESTS_MIN,
 )
 from pinchpoint.detect.window import Sampled
+from pinchpoint.schema.events import RequestDetail
 from pinchpoint.schema.terms import STAGE_INDEX
 
 _PREPROCESS = tuple(STAGE_INDEX[name] for name in PREPROCESS_STAGES)
 _FORWARD = STAGE_INDEX["forward"]
 _QUEUE = STAGE_INDEX["queue"]
-
-__all__ = ["DOWNSTREAM_CATEGORIES", "Figures", "Reference", "figures"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,9 @@ class Figures:
 
     preprocess_cpu: float
     forward_cpu: float
-    blocked: float
+    waiting: float
+    """Blocked in the service, the waits for a CPU taken off: an answer that has come still
+    waits for the thread that takes it, about as long as the request itself waits to run."""
     latency: float
     requests: float
     """How many requests a second the figures stand for."""
@@ -50,13 +51,15 @@ def figures(details: Iterable[Sampled], seconds: float) -> Figures | None:
     return Figures(
         preprocess_cpu=median(sum(d.stages[i].cpu_ns for i in _PREPROCESS) for d in rows) / 1e9,
         forward_cpu=median(d.stages[_FORWARD].cpu_ns for d in rows) / 1e9,
-        blocked=median(
-            sum(s.blocked_ns for i, s in enumerate(d.stages) if i != _QUEUE) for d in rows
-        )
-        / 1e9,
+        waiting=median(_waiting_ns(d) for d in rows) / 1e9,
         latency=median(d.latency_ns for d in rows) / 1e9,
         requests=sum(d.weight for d in rows) / seconds,
     )
+
+
+def _waiting_ns(detail: RequestDetail) -> int:
+    stages = [stage for i, stage in enumerate(detail.stages) if i != _QUEUE]
+    return max(0, sum(s.blocked_ns for s in stages) - sum(s.runqueue_ns for s in stages))
 
 
 class Reference:
@@ -90,7 +93,7 @@ class Reference:
         return Figures(
             preprocess_cpu=median(r.preprocess_cpu for r in rows),
             forward_cpu=median(r.forward_cpu for r in rows),
-            blocked=median(r.blocked for r in rows),
+            waiting=median(r.waiting for r in rows),
             latency=median(r.latency for r in rows),
             requests=median(r.requests for r in rows),
         )

@@ -51,6 +51,10 @@ GIL_LATE_RATIO = 0.35
 delay. Healthy windows had a p99 net lateness of 0.19 ms, one Python-bound thread puts the
 median at 5 ms (LAB 5, INPROCESS 7); a third leaves room for a thread busy half the time."""
 
+GIL_PRESENT_RATIO = 0.05
+"""Late beats above this share mean that some blocked time is the lock's: healthy windows
+have none to one in ninety (a beat of 10 s)."""
+
 GIL_BEATS_MIN = 20
 """Two seconds of heartbeats."""
 

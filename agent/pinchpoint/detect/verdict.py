@@ -153,6 +153,7 @@ class Detector:
         self, features: Features, c: Circumstances | None, active: tuple[Active, ...]
     ) -> tuple[str, str]:
         traffic = features.traffic
+        self._slow.look(self._looked_ns, c is not None and _slow(c))
         if active:
             return "bottleneck", active[0].found.summary
         if traffic.requests < REQUESTS_MIN:
@@ -163,7 +164,6 @@ class Detector:
             return "unknown", f"{traffic.in_flight} requests in flight{oldest}, hardly any complete"
         if c is None:
             return "unknown", "too few requests have been sampled to judge"
-        self._slow.look(self._looked_ns, _slow(c))
         if self._slow.active:
             return "unknown", _unexplained(c)
         return "healthy", "no cause would gain 15 % of latency or does harm"

@@ -81,17 +81,17 @@ class Probe:
         self._grpc.forget()
         self._torch.forget()
 
-    def _on_grpc(self, module: ModuleType) -> None:
+    def _on_grpc(self, module: ModuleType, _late: bool) -> None:
         part = self._guard.part("grpc")
         try:
             self._grpc.install(module)
         except Exception as error:
             part.trip(error)
 
-    def _on_torch(self, module: ModuleType) -> None:
+    def _on_torch(self, module: ModuleType, late: bool) -> None:
         part = self._guard.part("torch")
         try:
-            self._torch.install(module)
+            self._torch.install(module, look_back=late)
         except Exception as error:
             part.trip(error)
 

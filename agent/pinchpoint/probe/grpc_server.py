@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic_ns
 from types import ModuleType
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from pinchpoint.probe.call import Call
 from pinchpoint.probe.guard import Part
 from pinchpoint.probe.recorder import Recorder
 from pinchpoint.schema.events import FLAG_REJECTED
 from pinchpoint.schema.observations import NameKind
-from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES
+from pinchpoint.schema.terms import GRPC_CODES
 
 _CODE = {name: number for number, name in enumerate(GRPC_CODES)}
 _OK = _CODE["OK"]
@@ -43,6 +43,12 @@ _UNARY_THUNK = "unary_request"
 SIZES_MAX = 4096
 """Received sizes waiting for their handler. RPCs that die in between leave theirs; the
 table is dropped when it is full, and those sizes are unknown."""
+
+METHODS_MAX = 512
+"""Methods told apart. Beyond it a method is `_OTHER`: a server that answers any name at all
+would otherwise let its clients fill the name table and this process' memory."""
+
+_NOT_WATCHED = -1
 
 HEALTH_SERVICES = ("grpc.health.", "grpc.reflection.", "grpc.channelz.")
 
@@ -68,6 +74,7 @@ class GrpcServerProbe:
         self.seen = 0
         self.pools: WeakSet[_PoolProxy] = WeakSet()
         self._methods: dict[str, int] = {}
+        self._served: dict[bytes | str, tuple[int, int]] = {}
         self._received: dict[int, tuple[int, int]] = {}
         self._undo: list[Callable[[], None]] = []
 
@@ -101,6 +108,7 @@ class GrpcServerProbe:
         self.active.clear()
         self._received.clear()
         self._methods.clear()
+        self._served.clear()
         self.seen = 0
         for pool in list(self.pools):
             pool.detach()
@@ -182,17 +190,28 @@ class GrpcServerProbe:
         if method.lstrip("/").startswith(HEALTH_SERVICES):
             return handler
         kind = 2 * bool(handler.response_streaming) + bool(handler.request_streaming)
-        self._methods[method] = self.recorder.intern(NameKind.METHOD, method, kind)
+        self._method_id(method, kind)
         deserialize = handler.request_deserializer
         measured = getattr(deserialize, "__pinchpoint__", False)
         if deserialize is None or measured or handler.request_streaming:
             return handler
         return handler._replace(request_deserializer=self._measure(deserialize))
 
+    def _method_id(self, method: str, kind: int) -> int:
+        method_id = self._methods.get(method)
+        if method_id is None:
+            if len(self._methods) >= METHODS_MAX:
+                return 0
+            method_id = self.recorder.intern(NameKind.METHOD, method, kind)
+            self._methods[method] = method_id
+        return method_id
+
     def _measure(self, deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        received = self._received
+        received, part = self._received, self.part
 
         def measured(data: bytes) -> Any:
+            if not part.enabled:
+                return deserialize(data)
             begin_ns = monotonic_ns()
             message = deserialize(data)
             # The worker finds its request by identity: the message lives until then.
@@ -227,23 +246,35 @@ class GrpcServerProbe:
 
     def wrap(self, args: tuple[Any, ...], server_id: int) -> _Rpc | None:
         """The measured stand-in for an RPC's pool task, or None for anything else."""
-        at = next((i for i in (1, 0) if _is_rpc_task(args, i)), None)
-        if at is None:
+        at = 1 if _is_rpc_task(args, 1) else 0
+        if at == 0 and not _is_rpc_task(args, 0):
             return None
-        method = _method_name(args[at + 1])
-        if method.lstrip("/").startswith(HEALTH_SERVICES):
+        rpc_event = args[at + 1]
+        raw = rpc_event.call_details.method or rpc_event.tag
+        served = self._served.get(raw)
+        if served is None:
+            served = self._learn(raw, args, at)
+        method_id, kind = served
+        if method_id == _NOT_WATCHED:
             return None
-        streams = args[at].__name__ == _STREAM_FUNCTION
-        receives_stream = getattr(args[at + 4], "__name__", "") != _UNARY_THUNK
-        kind = 2 * streams + receives_stream
-        method_id = self._methods.get(method)
-        if method_id is None:
-            method_id = self.recorder.intern(NameKind.METHOD, method, kind)
-            self._methods[method] = method_id
         call = Call(self.recorder, method_id, kind, server_id)
         self.seen += 1
         self.active[id(call)] = call
         return _Rpc(self, call, at)
+
+    def _learn(self, raw: bytes | str, args: tuple[Any, ...], at: int) -> tuple[int, int]:
+        """Id and kind of a method that is called for the first time."""
+        method = _method_name(args[at + 1])
+        streams = args[at].__name__ == _STREAM_FUNCTION
+        receives_stream = getattr(args[at + 4], "__name__", "") != _UNARY_THUNK
+        kind = 2 * streams + receives_stream
+        if method.lstrip("/").startswith(HEALTH_SERVICES):
+            served = (_NOT_WATCHED, kind)
+        else:
+            served = (self._method_id(method, kind), kind)
+        if len(self._served) < 2 * METHODS_MAX:
+            self._served[raw] = served
+        return served
 
     def take_received(self, message: Any) -> tuple[int, int] | None:
         """Size and deserialising time of a request message, once."""
@@ -281,7 +312,8 @@ class _PoolProxy:
         self.inner = state.thread_pool
         self.server_id = server_id
         self._probe = probe
-        self._state = state
+        # Weak: the server's state holds us, and a cycle would keep its pool until a collection.
+        self._state = ref(state)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -289,7 +321,8 @@ class _PoolProxy:
     @property
     def serving(self) -> bool:
         """Whether the server accepts RPCs (its stage is an enum of grpcio's own)."""
-        return bool(self._state.stage.value == "started")
+        state = self._state()
+        return state is not None and bool(state.stage.value == "started")
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Hand a task to the pool, an RPC's in its measured form."""
@@ -311,8 +344,9 @@ class _PoolProxy:
 
     def detach(self) -> None:
         """Give the server its own pool back."""
-        if self._state.thread_pool is self:
-            self._state.thread_pool = self.inner
+        state = self._state()
+        if state is not None and state.thread_pool is self:
+            state.thread_pool = self.inner
 
 
 class _Rpc:
@@ -326,6 +360,7 @@ class _Rpc:
         "_raised",
         "_serializer",
         "_serializer_failed",
+        "_streams",
         "_thunk",
         "at",
         "call",
@@ -336,7 +371,7 @@ class _Rpc:
         self._part = probe.part
         self.call = call
         self.at = at
-        self._raised = self._serializer_failed = False
+        self._raised = self._serializer_failed = self._streams = False
         self._ok = True
 
     def run(
@@ -354,16 +389,21 @@ class _Rpc:
         if not self._ok:
             in_pool(rpc_event, state, behaviour, thunk, deserializer, serializer)
             return
-        unary = in_pool.__name__ == _UNARY_FUNCTION
         self._behaviour, self._thunk, self._serializer = behaviour, thunk, serializer
+        if in_pool.__name__ == _UNARY_FUNCTION:
+            behaviour = self.behave
+        else:
+            self._streams = True
+            if not getattr(behaviour, "experimental_non_blocking", False):
+                behaviour = self.behave_stream
         try:
             in_pool(
                 rpc_event,
                 state,
-                self.behave if unary else behaviour,
+                behaviour,
                 self.receive,
                 deserializer,
-                self.serialize if unary and serializer is not None else serializer,
+                self.serialize if serializer is not None else None,
             )
         finally:
             self._end(rpc_event, state)
@@ -385,18 +425,17 @@ class _Rpc:
         message = self._thunk()
         if self._ok and message is not None:
             try:
-                size = self._probe.take_received(message)
-                if size is not None:
-                    self.call.request_bytes, self.call.deserialize_ns = size
-                if self._behaviour_is_opaque():
+                if not self.call.grpc_type & 1:  # one request message
+                    size = self._probe.take_received(message)
+                    if size is not None:
+                        self.call.request_bytes, self.call.deserialize_ns = size
+                if self._streams:
+                    # The handler runs inside grpcio's own iteration.
+                    self._probe.before_handler()
                     self.call.behaviour_begins()
             except Exception as error:
                 self._trip(error)
         return message
-
-    def _behaviour_is_opaque(self) -> bool:
-        """Streaming responses: the handler runs inside grpcio's own iteration."""
-        return self.call.grpc_type >= GRPC_TYPES.index("server_stream")
 
     def behave(self, request: Any, context: Any) -> Any:
         """The servicer's method, with its time taken."""
@@ -408,7 +447,7 @@ class _Rpc:
         except Exception as error:
             self._trip(error)
         try:
-            return self._behaviour(request, context)
+            response = self._behaviour(request, context)
         except BaseException:
             self._raised = True
             raise
@@ -418,6 +457,21 @@ class _Rpc:
                     self.call.behaviour_ended()
                 except Exception as error:
                     self._trip(error)
+        if response is None and self._serializer is None:
+            self._serializer_failed = True
+        return response
+
+    def behave_stream(self, request: Any, context: Any) -> Any:
+        """The servicer's method, whose responses are iterated under our eyes."""
+        try:
+            return _Responses(self, self._behaviour(request, context))
+        except BaseException:
+            self._raised = True
+            raise
+
+    def responses_raised(self) -> None:
+        """The servicer's iterator raised something else than its end."""
+        self._raised = True
 
     def serialize(self, response: Any) -> Any:
         """The response's bytes."""
@@ -426,9 +480,12 @@ class _Rpc:
         except BaseException:
             self._serializer_failed = True
             raise
-        if self._ok:
+        if data is None:
+            self._serializer_failed = True
+        elif self._ok and not self._streams:
             try:
-                self.call.response_bytes = len(data)
+                if isinstance(data, bytes):
+                    self.call.response_bytes = len(data)
                 self.call.serialized()
             except Exception as error:
                 self._trip(error)
@@ -440,7 +497,7 @@ class _Rpc:
         if not self._ok:
             return
         try:
-            if self._behaviour_is_opaque() and call.behaviour_called:
+            if self._streams and call.behaviour_called:
                 call.behaviour_ended()
             call.finish(self._status(rpc_event, state))
             call.leave_thread()
@@ -452,14 +509,36 @@ class _Rpc:
         if state.client == "cancelled" and not state.statused:
             deadline = rpc_event.call_details.deadline
             return _DEADLINE_EXCEEDED if time.time() >= deadline else _CANCELLED
-        if self._serializer_failed:
-            return _INTERNAL
         code = state.code
         if code is None:
             if self._raised:
                 return _UNKNOWN
+            if self._serializer_failed:
+                return _INTERNAL
             if not self.call.behaviour_called:
                 return _INTERNAL if state.statused else _CANCELLED
             return _OK
         name = getattr(code, "name", None)
         return _CODE.get(name, _UNKNOWN) if isinstance(name, str) else _UNKNOWN
+
+
+class _Responses:
+    """A servicer's response iterator; tells its RPC when iterating fails."""
+
+    __slots__ = ("_responses", "_rpc")
+
+    def __init__(self, rpc: _Rpc, responses: Any) -> None:
+        self._rpc = rpc
+        self._responses = responses
+
+    def __iter__(self) -> _Responses:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._responses)
+        except StopIteration:
+            raise
+        except BaseException:
+            self._rpc.responses_raised()
+            raise

@@ -56,7 +56,8 @@ class ThreadState:
             runqueue_ns = int(os.pread(self._schedstat_fd, 64, 0).split()[1])
         return Reading(monotonic_ns(), thread_time_ns(), runqueue_ns)
 
-    def __del__(self) -> None:
+    def __del__(self, _serving: set[int] = _serving) -> None:
+        # Bound early: at interpreter exit the module's globals may be gone.
         _serving.discard(self.native_id)
         if self._schedstat_fd >= 0:
             os.close(self._schedstat_fd)

@@ -43,7 +43,8 @@ class TorchForwardProbe:
         self.recorder: Recorder | None = None
         self._finder: ModelFinder | None = None
         self._layers = LayerSampler()
-        self._watched: dict[int, ref[Any]] = {}
+        self._watched: dict[int, tuple[ref[Any], Callable[..., Any]]] = {}
+        self._undo: Callable[[], None] | None = None
         self._descriptions: dict[int, ModelSample] = {}
         self._undescribed: list[tuple[ref[Any], int]] = []
         self._forwards = 0
@@ -51,21 +52,46 @@ class TorchForwardProbe:
         self._level = 0
         self._samples = 0
 
-    def install(self, torch: Any) -> None:
-        """Start looking for models; `torch` has been imported by the server."""
+    def install(self, torch: Any, *, look_back: bool) -> None:
+        """Start looking for models; `torch` has been imported by the server.
+
+        Args:
+            torch: the module.
+            look_back: models may have been built already.
+        """
         self._torch = torch
         self._is_compiling = torch.compiler.is_compiling
         self._tracing_state = torch._C._get_tracing_state
         self._tensor = torch.Tensor
         self._finder = ModelFinder(self.part, torch.nn.Module)
-        self._finder.install()
+        self._finder.install(look_back=look_back)
+        self._wrap_replicate(torch.nn.Module)
 
     def uninstall(self) -> None:
         """Forget all models and leave them as they were."""
         self.part.enabled = False
         if self._finder is not None:
             self._finder.uninstall()
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
         self._release()
+
+    def _wrap_replicate(self, module_class: Any) -> None:
+        """DataParallel copies a module's `__dict__` as it is, with a closure over the original."""
+        original = getattr(module_class, "_replicate_for_data_parallel", None)
+        if original is None:
+            return
+
+        def _replicate_for_data_parallel(module: Any) -> Any:
+            replica = original(module)
+            watched = self._watched.get(id(module))
+            if watched is not None and replica.__dict__.get(_SLOT) is watched[1]:
+                del replica.__dict__[_SLOT]
+            return replica
+
+        module_class._replicate_for_data_parallel = _replicate_for_data_parallel
+        self._undo = lambda: setattr(module_class, "_replicate_for_data_parallel", original)
 
     def start(self, recorder: Recorder) -> None:
         """Records go to `recorder` from now on."""
@@ -78,15 +104,18 @@ class TorchForwardProbe:
         """After a fork: the ids of names belong to the parent's ring."""
         self.recorder = None
         self._descriptions.clear()
+        self._undescribed.clear()
+        self._forwards = self._requests_without = self._level = 0
+        self._layers.forget()
         self._release()
 
-    def _release(self) -> list[Any]:
-        """Take our closures out of all living models, and return those models."""
+    def _release(self) -> None:
+        """Take our closures out of all living models; `module.compile()` may have taken over."""
         watched, self._watched = self._watched, {}
-        living = [module for reference in watched.values() if (module := reference()) is not None]
-        for module in living:
-            module.__dict__.pop(_SLOT, None)
-        return living
+        for reference, closure in list(watched.values()):
+            module = reference()
+            if module is not None and module.__dict__.get(_SLOT) is closure:
+                del module.__dict__[_SLOT]
 
     def before_handler(self) -> None:
         """Called on the worker before each handler: pick up models that are new."""
@@ -134,9 +163,10 @@ class TorchForwardProbe:
             return  # ours already, or compiled with module.compile(): torch's own slot
         name = type(module).__name__
         model_id = recorder.intern(NameKind.MODEL, name)
-        module.__dict__[_SLOT] = self._closure(module, model_id, recorder)
+        closure = self._closure(module, model_id, recorder)
         key = id(module)
-        self._watched[key] = ref(module, lambda _: self._watched.pop(key, None))
+        self._watched[key] = ref(module, lambda _: self._watched.pop(key, None)), closure
+        module.__dict__[_SLOT] = closure
         self._undescribed.append((ref(module), model_id))
 
     def _closure(self, module: Any, model_id: int, recorder: Recorder) -> Callable[..., Any]:

@@ -61,10 +61,18 @@ class LayerSampler:
 
     def end(self) -> None:
         """Remove the hooks."""
+        self._remove()
+        self._busy.release()
+
+    def forget(self) -> None:
+        """After a fork: the forward that was being sampled goes on in the parent only."""
+        self._remove()
+        self._busy = threading.Lock()
+
+    def _remove(self) -> None:
         registered, self._registered = self._registered, ()
         for handle in registered:
             handle.remove()
-        self._busy.release()
 
 
 class Forward:
@@ -87,9 +95,13 @@ class Forward:
         if threading.get_ident() != self._thread_id:
             return
         cpu_ns, wall_ns = thread_time_ns(), monotonic_ns()
+        child_cpu_ns = child_wall_ns = 0
         while self._open:
             module_id, cpu_begin_ns, wall_begin_ns = self._open.pop()
-            child_cpu_ns, child_wall_ns = self._child_ns.pop()
+            # The children of a module that raised become those of the one that caught it.
+            cpu_below_ns, wall_below_ns = self._child_ns.pop()
+            child_cpu_ns += cpu_below_ns
+            child_wall_ns += wall_below_ns
             if module_id == id(module):
                 break
         else:

@@ -38,15 +38,19 @@ class ModelFinder:
         self._undo: list[Callable[[], None]] = []
         self.dirty = False
 
-    def install(self) -> None:
-        """Note modules from now on, and those that were built before."""
+    def install(self, *, look_back: bool) -> None:
+        """Note modules from now on.
+
+        Args:
+            look_back: also find those that were built before, by one walk over the heap.
+        """
         self._wrap("__init__")
         self._wrap("__setstate__")
-        # One walk over the heap, at install time only: a model that is already there
-        # would otherwise never be seen.
-        for candidate in gc.get_objects():
-            if isinstance(candidate, self._module_class):
-                self._note(candidate)
+        if look_back:
+            for candidate in gc.get_objects():
+                # Not isinstance(): that reads `__class__`, which lazy objects compute.
+                if issubclass(type(candidate), self._module_class):
+                    self._note(candidate)
 
     def uninstall(self) -> None:
         """Put the class back as it was."""
@@ -81,7 +85,8 @@ class ModelFinder:
         """Roots among the modules noted since the last look."""
         self.dirty = False
         noted, self._new = self._new, {}
-        modules = [module for reference in noted.values() if (module := reference()) is not None]
+        # A copy: a thread that builds a model may be adding to the old table yet.
+        modules = [m for reference in list(noted.values()) if (m := reference()) is not None]
         children = {id(child) for module in modules for child in _children(module)}
         roots = [module for module in modules if id(module) not in children]
         for root in roots:
@@ -90,7 +95,8 @@ class ModelFinder:
 
     def known_roots(self) -> list[Any]:
         """Every living root found so far."""
-        living = [module for reference in self._known.values() if (module := reference())]
+        # `is not None`: an empty container module is false.
+        living = [m for reference in list(self._known.values()) if (m := reference()) is not None]
         self._known = {id(module): ref(module) for module in living}
         return living
 

@@ -37,7 +37,8 @@ def sweep(directory: Path) -> None:
 def is_dead(path: Path) -> bool:
     """Whether no process holds the ring's lock. A file that cannot be opened is not dead."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Non-blocking: opening somebody's FIFO would wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:

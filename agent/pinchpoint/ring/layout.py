@@ -24,7 +24,8 @@ ANCHOR = struct.Struct("@QQQQ")
 SLOT_COUNTS = (16384, 2048, 2048)
 """Events, details, names: 3.5 MiB. 16 s of events at 1,000 requests/s."""
 
-SLOT_COUNT_MAX = 1 << 24
+SLOT_COUNT_MAX = 1 << 18
+"""Bound on what a header can make a reader scan: 16 times the largest segment of today."""
 
 
 class RingError(Exception):
@@ -51,9 +52,8 @@ class Header(NamedTuple):
 
     @property
     def file_bytes(self) -> int:
-        """The size that the file must have."""
-        last = self.segments[-1]
-        return last.offset + last.slot_bytes * last.slot_count
+        """The size that the file must have at least."""
+        return max(s.offset + s.slot_bytes * s.slot_count for s in self.segments)
 
 
 def plan(slot_counts: tuple[int, ...] = SLOT_COUNTS) -> tuple[SegmentLayout, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,8 @@ class _Cursor:
                 return
 
     def _skip_overrun(self, newest: int, loss: Callable[[Loss], None]) -> None:
-        """The writer lapped us: continue a quarter of the ring behind its head."""
+        """The writer lapped us: give up the oldest quarter of what is there, too, or it would
+        lap us again at once."""
         resume = newest - self._count + self._count // 4
         resume = max(resume, self.next + 1)
         loss(Loss("overrun", resume - self.next))
@@ -135,9 +137,13 @@ class RingReader:
 
     def __init__(self, path: Path, *, from_start: bool = False) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Non-blocking: opening somebody's FIFO would wait for its other end.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            size = os.fstat(self._fd).st_size
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise RingError("not a Pinchpoint ring (not a regular file)")
+            size = status.st_size
             if size < HEADER_BYTES:
                 raise RingError("not a Pinchpoint ring (shorter than its header)")
             self.header: Header = unpack_header(os.pread(self._fd, HEADER_BYTES, 0), size)
@@ -158,7 +164,10 @@ class RingReader:
 
     def anchor(self) -> Anchor | None:
         """The writer's clocks, or None while it is writing them."""
-        first, monotonic_ns, wall_ns, last = ANCHOR.unpack_from(self._map, ANCHOR_OFFSET)
+        end = ANCHOR_OFFSET + ANCHOR.size - SEQUENCE.size
+        (last,) = SEQUENCE.unpack_from(self._map, end)
+        _, monotonic_ns, wall_ns, _ = ANCHOR.unpack_from(self._map, ANCHOR_OFFSET)
+        (first,) = SEQUENCE.unpack_from(self._map, ANCHOR_OFFSET)
         return Anchor(monotonic_ns, wall_ns) if first == last else None
 
     def writer_alive(self) -> bool:
@@ -169,6 +178,10 @@ class RingReader:
             return True
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         return False
+
+    def whole(self) -> bool:
+        """Whether the file still has its size: reading behind its end would be SIGBUS."""
+        return os.fstat(self._fd).st_size >= self.header.file_bytes
 
     def close(self) -> None:
         """Unmap and close."""

@@ -95,6 +95,11 @@ class RingWriter:
 
     def refresh_anchor(self) -> None:
         """State both clocks anew, so that a reader can check that it shares them."""
+        # Stores through a mapping leave the file's age alone, and `sweep` goes by that.
+        try:
+            os.utime(self.path)
+        except OSError:
+            pass
         self._anchor_sequence += 1
         sequence = self._anchor_sequence
         ANCHOR.pack_into(

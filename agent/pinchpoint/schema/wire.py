@@ -180,6 +180,8 @@ def unpack_event(slot: bytes) -> RequestEvent | ForwardEvent | LayerEvent | Stac
     Raises:
         InvalidRecordError: the kind or an index is unknown. Hostile bytes end here.
     """
+    if len(slot) != EVENT_BYTES:
+        raise InvalidRecordError("not the size of an event slot")
     (kind,) = _KIND.unpack_from(slot)
     if kind == KIND_REQUEST:
         (
@@ -212,6 +214,8 @@ def unpack_detail(slot: bytes) -> RequestDetail | Sample:
     Raises:
         InvalidRecordError: as `unpack_event`.
     """
+    if len(slot) != DETAIL_BYTES:
+        raise InvalidRecordError("not the size of a detail slot")
     (kind,) = _KIND.unpack_from(slot)
     if kind == KIND_DETAIL:
         values = DETAIL.unpack(slot)
@@ -253,6 +257,8 @@ def unpack_name(slot: bytes) -> Name:
     Raises:
         InvalidRecordError: the length is impossible.
     """
+    if len(slot) != NAME_BYTES:
+        raise InvalidRecordError("not the size of a name slot")
     sequence, kind, detail, length, text, _ = NAME.unpack(slot)
     if length > NAME_TEXT_BYTES:
         raise InvalidRecordError("name longer than its slot")

@@ -1,0 +1,14 @@
+"""What Pinchpoint has to say, on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+
+def say(sentence: str) -> None:
+    """Print one line, marked as ours: standard error is shared with the user's server."""
+    try:
+        print(f"pinchpoint: {sentence}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        # Nobody is there to read it, which ends neither the agent nor the user's command.
+        pass

@@ -1,0 +1,1 @@
+"""The agent: attaches rings, feeds the pipeline, publishes what it says."""

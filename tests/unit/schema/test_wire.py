@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pinchpoint.schema import wire
+from pinchpoint.schema.events import RequestDetail, RequestEvent, StackEvent, StageTime
+from pinchpoint.schema.samples import SAMPLE_TYPES, ProcessSample
+from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES, STAGES, WAIT_CATEGORIES
+from tests.support import records
+
+REQUEST = RequestEvent(0, 0, 0, 1, 0, 1, 0, 0, 5, 1, 2, 3, 4, 0, 0, 0)
+DETAIL = RequestDetail(
+    0, 0, 1, 0, 0, 2.5, 5, 10, 0, 7, None, 1, 0, (StageTime(3, 2, 1),) * len(STAGES)
+)
+
+
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [
+        (wire.REQUEST, 128),
+        (wire.FORWARD, 128),
+        (wire.LAYER, 128),
+        (wire.STACK, 128),
+        (wire.DETAIL, 512),
+        (wire.SAMPLE, 512),
+        (wire.NAME, 256),
+    ],
+)
+def test_every_record_fills_its_slot_exactly(layout: object, size: int) -> None:
+    """A slot that a record does not fill would shift the one behind it."""
+    assert layout.size == size  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        records.pack_request(77, REQUEST),
+        records.pack_detail(77, DETAIL),
+        wire.pack_sample(77, ProcessSample(1, 0, threads=3)),
+        wire.NAME.pack(77, 1, 0, 1, b"a", 77),
+    ],
+    ids=["event", "detail", "sample", "name"],
+)
+def test_the_sequence_number_is_first_and_last(slot: bytes) -> None:
+    """The reader finds torn slots by comparing the two."""
+    assert wire.SEQUENCE.unpack(slot[:8]) == wire.SEQUENCE.unpack(slot[-8:]) == (77,)
+
+
+@pytest.mark.parametrize("sample_type", SAMPLE_TYPES)
+def test_none_stays_none_and_zero_stays_zero(sample_type: type[ProcessSample]) -> None:
+    """Absent is absent: it never comes back as 0, nor 0 as absent."""
+    absent = sample_type(9, 4)
+    zeros = dataclasses.replace(absent, **dict.fromkeys(wire.sample_fields(sample_type), 0.0))
+
+    assert wire.unpack_detail(wire.pack_sample(1, absent)) == absent
+    assert wire.unpack_detail(wire.pack_sample(1, zeros)) == zeros
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_is_refused(value: float) -> None:
+    """A NaN in a counter would poison every sum it enters."""
+    with pytest.raises(wire.InvalidRecordError, match="not finite"):
+        wire.unpack_detail(wire.pack_sample(1, ProcessSample(1, 0, threads=value)))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        REQUEST._replace(grpc_type=len(GRPC_TYPES)),
+        REQUEST._replace(status=len(GRPC_CODES)),
+    ],
+)
+def test_a_request_of_unknown_type_or_status_is_refused(event: RequestEvent) -> None:
+    """An index outside of its vocabulary has no name to be exported under."""
+    with pytest.raises(wire.InvalidRecordError):
+        wire.unpack_event(records.pack_request(1, event))
+
+
+@pytest.mark.parametrize("category, stage", [(len(WAIT_CATEGORIES), 0), (0, len(STAGES))])
+def test_a_stack_of_unknown_category_or_stage_is_refused(category: int, stage: int) -> None:
+    """As for requests."""
+    with pytest.raises(wire.InvalidRecordError):
+        wire.unpack_event(records.pack_stack(1, StackEvent(category, stage, 1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.99, -1.0, 1e7, float("nan"), float("inf")])
+def test_a_detail_of_impossible_weight_is_refused(weight: float) -> None:
+    """A weight multiplies everything that the detail says."""
+    with pytest.raises(wire.InvalidRecordError, match="weight"):
+        wire.unpack_detail(records.pack_detail(1, DETAIL._replace(weight=weight)))
+
+
+def test_an_unknown_kind_is_refused_by_its_number() -> None:
+    """A record of a later version says what it is not."""
+    with pytest.raises(wire.InvalidRecordError, match="unknown event kind 999"):
+        wire.unpack_event(b"\0" * 8 + (999).to_bytes(2, "little") + b"\0" * 118)
+
+
+def test_a_sample_of_an_unknown_type_is_refused() -> None:
+    """Sample types are appended; an older reader does not know the new ones."""
+    frame = wire.SAMPLE.pack(1, wire.KIND_SAMPLE, len(SAMPLE_TYPES), 0, 0, 0, *[0.0] * 48, 1)
+    with pytest.raises(wire.InvalidRecordError, match="unknown sample type"):
+        wire.unpack_detail(frame)
+
+
+@pytest.mark.parametrize("character", ["a", "é", "€", "🦊"])
+@pytest.mark.parametrize("shift", range(4))
+def test_a_long_name_is_cut_between_characters(character: str, shift: int) -> None:
+    """The cut never leaves half a character, and wastes less than one."""
+    text = "x" * shift + character * 300
+    cut = wire.name_text(text)
+
+    assert text.startswith(cut.decode("utf-8"))
+    assert wire.NAME_TEXT_BYTES - len(character.encode()) < len(cut) <= wire.NAME_TEXT_BYTES
+
+
+def test_a_name_longer_than_its_slot_is_refused() -> None:
+    """The stated length is not trusted."""
+    with pytest.raises(wire.InvalidRecordError, match="longer"):
+        wire.unpack_name(wire.NAME.pack(1, 1, 0, wire.NAME_TEXT_BYTES + 1, b"a", 1))
+
+
+def test_a_name_that_is_no_utf_8_is_still_text() -> None:
+    """Hostile bytes end as replacement characters."""
+    assert wire.unpack_name(wire.NAME.pack(1, 1, 0, 2, b"\xff\xfe", 1)).text == "\ufffd\ufffd"
