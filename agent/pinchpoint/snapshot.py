@@ -22,6 +22,11 @@ class Histogram:
         """Observations in all."""
         return sum(self.counts)
 
+    def plus(self, other: Histogram) -> Histogram:
+        """Both together; they have the same bounds."""
+        counts = (a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Histogram(self.bounds, tuple(counts), self.sum + other.sum)
+
 
 @dataclass(frozen=True)
 class MethodTotals:
@@ -30,6 +35,7 @@ class MethodTotals:
     grpc_type: str
     service: str
     method: str
+    started: int
     handled: Mapping[str, int]
     in_flight: int
     request: Histogram

@@ -28,7 +28,7 @@ VALUES = st.floats(allow_nan=False, allow_infinity=False)
 REQUESTS = st.builds(
     RequestEvent,
     TYPES, CODES, st.integers(0, 255), U32, U32, U32, U32, U32, U64, U64, U64, U64, U64, U64, U64, U64,
-)  # fmt: skip  # noqa: E501
+)  # fmt: skip
 FORWARDS = st.builds(ForwardEvent, U32, U32, U32, U64, U64, U64)
 LAYERS = st.builds(LayerEvent, U32, U32, U32, U64, U64, U64, U64)
 STACKS = st.builds(

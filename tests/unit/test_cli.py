@@ -16,7 +16,7 @@ from pinchpoint.ring.layout import HEADER_BYTES, MAGIC
 from pinchpoint.schema import wire
 from pinchpoint.schema.frames import control_frame, pack_header
 from pinchpoint.schema.observations import Tick
-from tests.ring_content import write_ring
+from tests.support.ring_content import write_ring
 
 Output = pytest.CaptureFixture[str]
 

@@ -33,7 +33,7 @@ from pinchpoint.schema.observations import (
 from pinchpoint.schema.samples import HostSample
 from pinchpoint.schema.wire import VERSION, pack_sample
 from pinchpoint.sidecar.source import RingSource
-from tests.ring_content import write_ring
+from tests.support.ring_content import write_ring
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dump" / "records.txt"
 SECOND = 1_000_000_000

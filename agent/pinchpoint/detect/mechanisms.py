@@ -199,8 +199,8 @@ def preprocess_cpu(c: Circumstances) -> Finding:
             "preprocess_cpu_share_ratio",
             share,
             PREPROCESS_SHARE if grown is None else GROWN_SHARE,
-            f"{_percent(share)} of the service time is CPU around the forward "
-            f"({_milliseconds(cpu)} a request)",
+            f"{_percent(share)} of the service time, waits for a CPU left out, is CPU around "
+            f"the forward ({_milliseconds(cpu)} a request)",
         ),
         *_grown_evidence("preprocess_growth_ratio", grown, "its CPU"),
     ]
@@ -208,7 +208,7 @@ def preprocess_cpu(c: Circumstances) -> Finding:
         evidence.append(Evidence("location", location, "code", None, f"most often at {location}"))
     at = f", most often at {location}" if location else ""
     summary = f"Preprocessing burns {_milliseconds(cpu)} of CPU a request{at}."
-    share_of_latency = cpu / c.decomposition.latency_seconds
+    share_of_latency = min(1.0, cpu / max(c.decomposition.latency_seconds, 1e-9))
     return Found(label, share_of_latency, gain, tuple(evidence), summary, grown=grown)
 
 
@@ -235,8 +235,8 @@ def model_hot_layer(c: Circumstances) -> Finding:
             "forward_cpu_share_ratio",
             share,
             FORWARD_SHARE if grown is None else GROWN_SHARE,
-            f"{_percent(share)} of the service time is CPU in the forward "
-            f"({_milliseconds(cpu)} a request)",
+            f"{_percent(share)} of the service time, waits for a CPU left out, is CPU in the "
+            f"forward ({_milliseconds(cpu)} a request)",
         ),
         *_grown_evidence("forward_growth_ratio", grown, "its CPU"),
     ]
@@ -251,7 +251,7 @@ def model_hot_layer(c: Circumstances) -> Finding:
         evidence.append(_ratio_evidence("top_layer_share_ratio", layer_share, LAYER_SHARE, text))
         evidence.append(Evidence("layer", layer, "layer", None, f"the layer is {layer}"))
         summary += f"; {_percent(layer_share)} of it in layer {layer}"
-    share_of_latency = cpu / c.decomposition.latency_seconds
+    share_of_latency = min(1.0, cpu / max(c.decomposition.latency_seconds, 1e-9))
     return Found(
         label, share_of_latency, gain, tuple(evidence), summary + ".", subtype, grown=grown
     )
@@ -370,19 +370,21 @@ def _cpu_stage(
     grown: float | None,
     common: float | None,
 ) -> tuple[float, float] | RuledOut:
-    """Mechanism and harm of a stage that burns CPU: its share of the service time and the
-    part of its CPU that is in excess of the reference (all of it without one)."""
+    """Mechanism and harm of a stage that burns CPU.
+
+    Returns its share of the service time (waits for a CPU, the quota and the GIL left out)
+    and the part of its CPU that is in excess of the reference, all of it without one.
+    """
     service = c.features.service_seconds
-    share = cpu_seconds / service if service else 0.0
     threshold = share_min if grown is None else GROWN_SHARE
     # Contention stretches the service time but not the CPU: judge the share by what the
     # request would take without it.
     contention = sum(
         c.decomposition.components.get(k, 0.0) for k in ("runqueue", "throttled", "gil")
     )
-    clear = max(service - contention, 1e-9)
-    if cpu_seconds / clear < threshold:
-        reason = f"{what} takes {_percent(share)} of the service time"
+    share = cpu_seconds / max(service - contention, 1e-9)
+    if share < threshold:
+        reason = f"{what} takes {_percent(share)} of the service time, waits for a CPU left out"
         return RuledOut(label, "mechanism", reason)
     harm = _no_harm(c, grown, what, cpu_seconds)
     if harm:
@@ -515,7 +517,8 @@ def _ratio_evidence(name: str, value: float, threshold: float | None, text: str)
 def _grown_evidence(name: str, grown: float | None, what: str) -> list[Evidence]:
     if grown is None:
         return []
-    return [Evidence(name, grown, "ratio", HARM_RATIO, f"{what} is {grown:.1f} times its usual")]
+    times = f"{grown:.1f} times its usual" if grown < 100 else "usually next to nothing"
+    return [Evidence(name, grown, "ratio", HARM_RATIO, f"{what} is {times}")]
 
 
 def _percent(ratio: float) -> str:

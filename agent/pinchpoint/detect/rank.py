@@ -30,8 +30,9 @@ def rank(findings: Sequence[Finding]) -> tuple[list[Found], list[RuledOut]]:
         else:
             reason = f"the queueing is an effect of {cause.label.type}"
             ruled_out.append(RuledOut(queueing.label, "exclusion", reason))
-    kept.sort(key=lambda f: (_gives_way(f, kept), -round(f.gain.mean_ratio / GAIN_TIE)))
-    return kept, ruled_out
+    # Not `kept.sort`: a list is empty to its own key function.
+    ranked = sorted(kept, key=lambda f: (_gives_way(f, kept), -round(f.gain.mean_ratio / GAIN_TIE)))
+    return ranked, ruled_out
 
 
 def _explains(cause: Found) -> bool:

@@ -73,9 +73,13 @@ def _state(verdict: Verdict) -> dict[str, Any]:
         "state": verdict.state,
         "owner": "",
         "subtype": "",
+        "meaning": "",
+        "since_seconds": None,
         "summary": verdict.reason,
+        "share_ratio": None,
         "evidence": [],
         "remedies": [],
+        "symptom": False,
         "whatif": None,
     }
 

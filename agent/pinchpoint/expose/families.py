@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pinchpoint import __version__
 from pinchpoint.detect.labels import LABELS
 from pinchpoint.expose import readings_families as readings
-from pinchpoint.expose.family import Family, Point
-from pinchpoint.snapshot import MethodTotals, Snapshot
+from pinchpoint.expose.family import Family, Labels, Point, PointsOf
+from pinchpoint.snapshot import Histogram, MethodTotals, Snapshot
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 _SERVICE = ("grpc_service", "grpc_method")
@@ -20,13 +20,27 @@ def _of(method: MethodTotals) -> tuple[str, str, str]:
 
 def _started(snapshot: Snapshot) -> Iterable[Point]:
     for method in snapshot.methods:
-        yield _of(method), sum(method.handled.values()) + method.in_flight
+        yield _of(method), method.started
 
 
 def _handled(snapshot: Snapshot) -> Iterable[Point]:
     for method in snapshot.methods:
         for code, count in sorted(method.handled.items()):
             yield (*_of(method), code), count
+
+
+def _by_service(histogram_of: Callable[[MethodTotals], Histogram]) -> PointsOf:
+    """Histograms by service and method: RPCs of several types, as `_OTHER` has, in one."""
+
+    def points(snapshot: Snapshot) -> Iterable[Point]:
+        merged: dict[Labels, Histogram] = {}
+        for method in snapshot.methods:
+            labels = _of(method)[1:]
+            so_far, more = merged.get(labels), histogram_of(method)
+            merged[labels] = so_far.plus(more) if so_far else more
+        return merged.items()
+
+    return points
 
 
 def _active(snapshot: Snapshot) -> Iterable[Point]:
@@ -86,14 +100,14 @@ _REQUESTS = (
         "histogram",
         "Arrival to sent, waiting included.",
         _SERVICE,
-        lambda s: ((_of(m)[1:], m.request) for m in s.methods),
+        _by_service(lambda method: method.request),
     ),
     Family(
         "pinchpoint_request_queue_seconds",
         "histogram",
         "Arrival to a free worker.",
         _SERVICE,
-        lambda s: ((_of(m)[1:], m.queue) for m in s.methods),
+        _by_service(lambda method: method.queue),
     ),
     Family(
         "pinchpoint_request_stage_seconds",

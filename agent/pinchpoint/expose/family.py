@@ -12,6 +12,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 Labels = tuple[str, ...]
 Point = tuple[Labels, "float | Histogram"]
 """Label values, in the family's order, and the value."""
+PointsOf = Callable[[Snapshot], Iterable[Point]]
 
 
 @dataclass(frozen=True)
@@ -30,4 +31,4 @@ class Family:
     kind: Kind
     help: str
     labels: Labels
-    points: Callable[[Snapshot], Iterable[Point]]
+    points: PointsOf

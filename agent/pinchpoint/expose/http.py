@@ -14,6 +14,7 @@ import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
@@ -92,6 +93,12 @@ class _Server(ThreadingHTTPServer):
     # A second agent on the same port must fail, not share it.
     allow_reuse_port = False
 
+    def server_bind(self) -> None:
+        """Bind without looking up our own name, which takes as long as DNS is broken."""
+        TCPServer.server_bind(self)
+        host, port = self.server_address[:2]
+        self.server_name, self.server_port = str(host), port
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hung up in mid-answer is its own business."""
 
@@ -127,7 +134,8 @@ def split_address(address: str) -> tuple[str, int]:
         AddressError: it is none of these.
     """
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
+    number = port.isascii() and port.isdigit() and len(port) <= 5
+    if not separator or not number or int(port) > 65535:
         raise AddressError(f"'{address}' is no listen address: write HOST:PORT, e.g. 0.0.0.0:10061")
     return host.strip("[]") or "0.0.0.0", int(port)
 
@@ -145,8 +153,8 @@ def serve(address: str, state: PublishedState) -> HttpServer:
     kind = _ServerV6 if ":" in host else _Server
     try:
         return HttpServer(kind((host, port), handler))
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: no host name at all
+        reason = getattr(error, "strerror", None) or str(error)
         raise AddressError(
             f"cannot listen on {address} ({reason}): "
             "choose another port with --web.listen-address HOST:PORT"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from pinchpoint.expose.family import Family, Labels, Point
+from pinchpoint.expose.family import Family, Labels, Point, PointsOf
 from pinchpoint.snapshot import Snapshot
 
 _NS = 1e-9
-
-PointsOf = Callable[[Snapshot], Iterable[Point]]
 
 Reading = tuple[str, str, float, Labels]
 """Sample type's name, field, scale to the base unit, label values."""

@@ -10,6 +10,7 @@ from pinchpoint.pipeline.readings import Readings
 from pinchpoint.pipeline.shares import Shares
 from pinchpoint.pipeline.traffic import Traffic
 from pinchpoint.schema.events import ForwardEvent, LayerEvent, RequestDetail, RequestEvent
+from pinchpoint.schema.frames import LOSS_REASONS
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import (
     Name,
@@ -21,8 +22,6 @@ from pinchpoint.schema.observations import (
 )
 from pinchpoint.schema.samples import MethodSample, Sample
 from pinchpoint.snapshot import AgentFacts, Snapshot
-
-LOSS_REASONS = ("overrun", "hole", "invalid")
 
 
 class Pipeline:
@@ -73,7 +72,7 @@ class Pipeline:
             model_facts=self._readings.models(),
             counters=dict(self._readings.counters),
             gauges=self._readings.gauges(),
-            signals=tuple(self._readings.signals.values()),
+            signals=self._readings.signals(),
             records=self._records,
             lost=dict(self._lost),
             bottleneck_seconds=dict(self._bottleneck_seconds),

@@ -7,6 +7,8 @@ from the first reading of each source, so that they stay monotonic over restarts
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.samples import (
     BusyThreadSample,
@@ -24,6 +26,7 @@ from pinchpoint.schema.samples import (
     SignalSample,
     ThreadsSample,
 )
+from pinchpoint.schema.terms import OTHER
 from pinchpoint.schema.wire import sample_fields
 from pinchpoint.snapshot import ModelFacts, ReadingKey, Signal
 
@@ -56,6 +59,9 @@ COUNTERS: dict[type[Sample], tuple[str, ...]] = {
     HostSample: ("busy_ns", "steal_ns", "iowait_ns"),
 }
 
+NAMES_MAX = 32
+"""Models, signals, and instances of a type that keep their names; beyond, `_OTHER`."""
+
 _NAMED = (ProbeSample, SamplerSample, PressureSample)
 """Types whose instances keep their names; readings of all others are merged."""
 
@@ -72,8 +78,8 @@ class Readings:
         self._latest: dict[tuple[type[Sample], str], dict[tuple[int, int], Sample]] = {}
         self._last: dict[tuple[type[Sample], int, str, float], Sample] = {}
         self.counters: dict[ReadingKey, float] = {}
-        self.signals: dict[str, Signal] = {}
-        self._models: dict[tuple[int, int], ModelFacts] = {}
+        self._signals: dict[str, dict[int, Signal]] = {}
+        self._models: dict[str, dict[int, ModelFacts]] = {}
 
     def add(self, source: int, sample: Sample) -> None:
         """Take in a sample."""
@@ -83,19 +89,25 @@ class Readings:
             self._add_model(source, sample)
         else:
             kind = type(sample)
-            named = isinstance(sample, _NAMED)
-            name = self._names.text(source, sample.instance) if named and sample.instance else ""
+            name = ""
+            if isinstance(sample, _NAMED) and sample.instance:
+                known = [name for of, name in self._latest if of is kind]
+                name = _capped(self._names.text(source, sample.instance), known)
             of_kind = self._latest.setdefault((kind, name), {})
             of_kind[source, sample.instance] = sample
-            if kind.scope == "process" or source == min(s for s, _ in of_kind):
-                self._count(source, name, sample)
+            speaks = kind.scope == "process" or source == min(s for s, _ in of_kind)
+            self._count(source, name, sample, speaks)
 
     def close_source(self, source: int) -> None:
         """A process is gone: its gauges end, its counters stay."""
         for of_kind in self._latest.values():
             for key in [key for key in of_kind if key[0] == source]:
                 del of_kind[key]
-        self._models = {key: facts for key, facts in self._models.items() if key[0] != source}
+        for named in (self._signals, self._models):
+            for name in [name for name, of_name in named.items() if source in of_name]:
+                del named[name][source]
+                if not named[name]:
+                    del named[name]
         self._last = {key: sample for key, sample in self._last.items() if key[1] != source}
 
     def gauges(self) -> dict[ReadingKey, float]:
@@ -118,14 +130,26 @@ class Readings:
 
     def models(self) -> tuple[ModelFacts, ...]:
         """What is known of each model, once however many processes serve it."""
-        return tuple({facts.model: facts for facts in self._models.values()}.values())
+        return tuple(list(of_model.values())[-1] for of_model in self._models.values())
 
-    def _count(self, source: int, name: str, sample: Sample) -> None:
+    def signals(self) -> tuple[Signal, ...]:
+        """Every signal once: one process that cannot read it speaks for all."""
+        said = [list(of_signal.values()) for of_signal in self._signals.values()]
+        return tuple(min(signals, key=lambda signal: signal.available) for signals in said)
+
+    def _count(self, source: int, name: str, sample: Sample, speaks: bool) -> None:
+        """Note the reading and, if the source speaks, add what has come since its last.
+
+        Readings of those who do not speak are noted too: whoever takes over goes on from
+        there and does not count again what was counted through another.
+        """
         kind = type(sample)
         group = getattr(sample, "inode", None) or float(sample.instance)
         key = (kind, source, name, group)
         last = self._last.get(key)
         self._last[key] = sample
+        if not speaks:
+            return
         for field in COUNTERS.get(kind, ()):
             value = getattr(sample, field)
             if value is None:
@@ -136,20 +160,25 @@ class Readings:
             self.counters[counter] = self.counters.get(counter, 0.0) + increase
 
     def _add_signal(self, source: int, sample: SignalSample) -> None:
-        name = self._names.text(source, sample.instance)
+        name = _capped(self._names.text(source, sample.instance), self._signals)
         reason = self._names.text(source, sample.reason_id) if sample.reason_id else ""
-        self.signals[name] = Signal(name, bool(sample.available), reason)
+        self._signals.setdefault(name, {})[source] = Signal(name, bool(sample.available), reason)
 
     def _add_model(self, source: int, sample: ModelSample) -> None:
         text = self._names.text
-        self._models[source, sample.instance] = ModelFacts(
-            text(source, sample.instance),
+        name = _capped(text(source, sample.instance), self._models)
+        self._models.setdefault(name, {})[source] = ModelFacts(
+            name,
             text(source, sample.device_id) if sample.device_id else "",
             text(source, sample.dtype_id) if sample.dtype_id else "",
             bool(sample.compiled),
             sample.parameters,
             sample.bytes,
         )
+
+
+def _capped(name: str, known: Collection[str]) -> str:
+    return name if name in known or len(known) < NAMES_MAX else OTHER
 
 
 def _merge(kind: type[Sample], field: str, so_far: float | None, value: float) -> float:

@@ -25,24 +25,55 @@ LAYERS_MAX = 32
 
 _REJECTION = {"UNIMPLEMENTED": "unknown_method", "RESOURCE_EXHAUSTED": "concurrency_limit"}
 
+MethodKey = tuple[str, str, str]
+"""gRPC type, service, method: the labels, so that no two methods share a series."""
+
+
+def _key(text: str, grpc_type: str) -> MethodKey:
+    service, _, method = text.strip("/").rpartition("/")
+    if not service:
+        service = method = method or OTHER
+    return grpc_type, service, method
+
 
 class _Method:
-    def __init__(self, grpc_type: str, name: str) -> None:
-        self.grpc_type = grpc_type
-        self.service, _, self.method = name.strip("/").rpartition("/")
-        if not self.service:
-            self.service = self.method = name.strip("/") or OTHER
+    def __init__(self, key: MethodKey) -> None:
+        self.grpc_type, self.service, self.method = key
         self.handled = Counter(dict.fromkeys(("OK", *SERVER_FAULT_CODES), 0))
-        self.in_flight: dict[int, int] = {}
+        self.in_flight: dict[tuple[int, int], int] = {}
+        # Started by source, by the last reading of what is in flight: adding a reading that
+        # is a second old to today's handled would make the counter go back.
+        self._finished: Counter[int] = Counter()
+        self._started: Counter[int] = Counter()
+        self._started_by_the_gone = 0
         self.request = Buckets(LATENCY_SECONDS)
         self.handling = Buckets(LATENCY_SECONDS)
         self.queue = Buckets(QUEUE_SECONDS)
+
+    def handle(self, source: int, code: str) -> None:
+        """One more request is finished."""
+        self.handled[code] += 1
+        self._finished[source] += 1
+        self._started[source] = max(self._started[source], self._finished[source])
+
+    def run(self, source: int, name_id: int, in_flight: int) -> None:
+        """What a source has in flight of one of the names that are counted here."""
+        self.in_flight[source, name_id] = in_flight
+        running = sum(count for (of, _), count in self.in_flight.items() if of == source)
+        self._started[source] = max(self._started[source], self._finished[source] + running)
+
+    def close_source(self, source: int) -> None:
+        """A process is gone, and with it what it had in flight: started, never handled."""
+        self.in_flight = {key: n for key, n in self.in_flight.items() if key[0] != source}
+        self._finished.pop(source, None)
+        self._started_by_the_gone += self._started.pop(source, 0)
 
     def freeze(self) -> MethodTotals:
         return MethodTotals(
             self.grpc_type,
             self.service,
             self.method,
+            self._started_by_the_gone + self._started.total(),
             dict(self.handled),
             sum(self.in_flight.values()),
             self.request.freeze(),
@@ -69,9 +100,9 @@ class Traffic:
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._methods: dict[tuple[str, str], _Method] = {}
+        self._methods: dict[MethodKey, _Method] = {}
         self._models: dict[str, _Model] = {}
-        self.rejected: Counter[str] = Counter()
+        self.rejected = Counter(dict.fromkeys((*_REJECTION.values(), "error"), 0))
         self.stages: dict[str, tuple[float, float]] = {}
 
     def declare(self, name: Name) -> None:
@@ -86,7 +117,7 @@ class Traffic:
         method = self._method(
             self._names.text(source, event.method_id), GRPC_TYPES[event.grpc_type]
         )
-        method.handled[code] += 1
+        method.handle(source, code)
         if event.flags & FLAG_REJECTED:
             return
         method.request.observe(event.latency_ns / 1e9)
@@ -126,12 +157,12 @@ class Traffic:
         if name is None or sample.in_flight is None:
             return
         method = self._method(name.text, GRPC_TYPES[name.detail % len(GRPC_TYPES)])
-        method.in_flight[source] = round(sample.in_flight)
+        method.run(source, sample.instance, round(sample.in_flight))
 
     def close_source(self, source: int) -> None:
         """A process is gone, and with it what it had in flight."""
         for method in self._methods.values():
-            method.in_flight.pop(source, None)
+            method.close_source(source)
 
     def methods(self) -> tuple[MethodTotals, ...]:
         """Every method, by name."""
@@ -151,12 +182,12 @@ class Traffic:
         )
 
     def _method(self, text: str, grpc_type: str) -> _Method:
-        key = (text, grpc_type)
+        key = _key(text, grpc_type)
         if key not in self._methods and len(self._methods) >= METHODS_MAX:
-            key = (OTHER, grpc_type)
+            key = _key(OTHER, grpc_type)
         method = self._methods.get(key)
         if method is None:
-            method = self._methods[key] = _Method(grpc_type, key[0])
+            method = self._methods[key] = _Method(key)
         return method
 
     def _model(self, name: str) -> _Model:

@@ -354,12 +354,15 @@ class _Rpc:
 
     __slots__ = (
         "_behaviour",
+        "_ended",
         "_ok",
         "_part",
         "_probe",
         "_raised",
         "_serializer",
         "_serializer_failed",
+        "_state",
+        "_statused_early",
         "_streams",
         "_thunk",
         "at",
@@ -372,6 +375,7 @@ class _Rpc:
         self.call = call
         self.at = at
         self._raised = self._serializer_failed = self._streams = False
+        self._statused_early = self._ended = False
         self._ok = True
 
     def run(
@@ -390,11 +394,14 @@ class _Rpc:
             in_pool(rpc_event, state, behaviour, thunk, deserializer, serializer)
             return
         self._behaviour, self._thunk, self._serializer = behaviour, thunk, serializer
+        self._state = state
         if in_pool.__name__ == _UNARY_FUNCTION:
             behaviour = self.behave
         else:
             self._streams = True
-            if not getattr(behaviour, "experimental_non_blocking", False):
+            if getattr(behaviour, "experimental_non_blocking", False):
+                self._ended = True  # it has callbacks instead of an iterator
+            else:
                 behaviour = self.behave_stream
         try:
             in_pool(
@@ -452,6 +459,7 @@ class _Rpc:
             self._raised = True
             raise
         finally:
+            self._statused_early = self._state.statused
             if self._ok:
                 try:
                     self.call.behaviour_ended()
@@ -466,12 +474,14 @@ class _Rpc:
         try:
             return _Responses(self, self._behaviour(request, context))
         except BaseException:
-            self._raised = True
+            self.responses_ended(raised=True)
             raise
 
-    def responses_raised(self) -> None:
-        """The servicer's iterator raised something else than its end."""
-        self._raised = True
+    def responses_ended(self, raised: bool) -> None:
+        """The servicer's iterator has come to its end, or raised something else."""
+        self._raised = raised
+        self._statused_early = self._state.statused
+        self._ended = True
 
     def serialize(self, response: Any) -> Any:
         """The response's bytes."""
@@ -511,6 +521,9 @@ class _Rpc:
             return _DEADLINE_EXCEEDED if time.time() >= deadline else _CANCELLED
         code = state.code
         if code is None:
+            # Sent before the handler was done: a message of the client could not be read.
+            if self._statused_early or (self._streams and state.statused and not self._ended):
+                return _INTERNAL
             if self._raised:
                 return _UNKNOWN
             if self._serializer_failed:
@@ -523,7 +536,7 @@ class _Rpc:
 
 
 class _Responses:
-    """A servicer's response iterator; tells its RPC when iterating fails."""
+    """A servicer's response iterator; tells its RPC how it ends."""
 
     __slots__ = ("_responses", "_rpc")
 
@@ -536,9 +549,13 @@ class _Responses:
 
     def __next__(self) -> Any:
         try:
-            return next(self._responses)
+            response = next(self._responses)
         except StopIteration:
+            self._rpc.responses_ended(raised=False)
             raise
         except BaseException:
-            self._rpc.responses_raised()
+            self._rpc.responses_ended(raised=True)
             raise
+        if response is None:  # grpcio's own sign for the end
+            self._rpc.responses_ended(raised=False)
+        return response

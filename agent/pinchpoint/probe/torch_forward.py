@@ -204,7 +204,8 @@ class TorchForwardProbe:
         try:
             if call is not None:
                 call.forward_begins()
-            if self._layers.due(begin_ns):
+            # Not the first: models compile and initialise themselves in it.
+            if self._forwards and self._layers.due(begin_ns):
                 layers = self._layers.begin(begin_ns)
         except Exception as error:
             part.trip(error)

@@ -37,8 +37,17 @@ class LayerSampler:
         self._registered: tuple[Any, ...] = ()
 
     def due(self, now_ns: int) -> bool:
-        """Whether this forward should be sampled; True at most once at a time."""
-        return now_ns >= self._due_ns and self._busy.acquire(blocking=False)
+        """Whether this forward should be sampled; True at most once at a time.
+
+        Never once dynamo is loaded: a global hook that is in place while some thread compiles
+        breaks that graph, and with `fullgraph=True` it fails the server's call. What is
+        compiled shows no layers anyway.
+        """
+        return (
+            now_ns >= self._due_ns
+            and "torch._dynamo" not in sys.modules
+            and self._busy.acquire(blocking=False)
+        )
 
     def begin(self, now_ns: int) -> Forward:
         """Hook the calling thread's forward. Only after `due()` said yes."""
@@ -47,15 +56,9 @@ class LayerSampler:
         forward = Forward(threading.get_ident())
         from torch.nn.modules import module as module_hooks
 
-        before, after = forward.before, forward.after
-        if "torch._dynamo" in sys.modules:
-            # Hooks that dynamo may trace cost 100 ms a forward on compiled models.
-            from torch._dynamo import disable
-
-            before, after = disable(before), disable(after)  # type: ignore[no-untyped-call]
         self._registered = (
-            module_hooks.register_module_forward_pre_hook(before),
-            module_hooks.register_module_forward_hook(after),
+            module_hooks.register_module_forward_pre_hook(forward.before),
+            module_hooks.register_module_forward_hook(forward.after),
         )
         return forward
 

@@ -37,6 +37,17 @@ def _boot_id() -> str:
         return ""
 
 
+def _map(path: Path, size: int) -> mmap.mmap:
+    """Map a file through a descriptor of its own: `mmap` keeps a duplicate of the one it is
+    given, and a duplicate of the locked one would hold the lock after `close` and after a fork."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        populate = getattr(mmap, "MAP_POPULATE", 0)
+        return mmap.mmap(descriptor, size, mmap.MAP_SHARED | populate)
+    finally:
+        os.close(descriptor)
+
+
 class RingWriter:
     """One ring file, created, filled and at last removed by its process.
 
@@ -67,8 +78,7 @@ class RingWriter:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.posix_fallocate(self._fd, 0, header.file_bytes)
-            populate = getattr(mmap, "MAP_POPULATE", 0)
-            self._map = mmap.mmap(self._fd, header.file_bytes, mmap.MAP_SHARED | populate)
+            self._map = _map(draft, header.file_bytes)
             self._map[: len(pack_header(header))] = pack_header(header)
             self._anchor_sequence = 0
             self.refresh_anchor()

@@ -112,7 +112,7 @@ class Rings:
         alive = ring.writer_alive()
         try:
             yield from ring.poll(now_ns) if alive else ring.drain(now_ns)
-        except RingError as error:
+        except (RingError, OSError) as error:
             self._refuse(name, str(error))
             yield self._let_go(name, now_ns)
             return

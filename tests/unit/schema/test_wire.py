@@ -78,7 +78,7 @@ def test_a_request_of_unknown_type_or_status_is_refused(event: RequestEvent) -> 
         wire.unpack_event(records.pack_request(1, event))
 
 
-@pytest.mark.parametrize("category, stage", [(len(WAIT_CATEGORIES), 0), (0, len(STAGES))])
+@pytest.mark.parametrize(("category", "stage"), [(len(WAIT_CATEGORIES), 0), (0, len(STAGES))])
 def test_a_stack_of_unknown_category_or_stage_is_refused(category: int, stage: int) -> None:
     """As for requests."""
     with pytest.raises(wire.InvalidRecordError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from struct import Struct
 
 from pinchpoint.ring.writer import RingWriter
 from pinchpoint.schema import wire
@@ -14,7 +15,7 @@ SLOT_COUNTS = (64, 16, 16)
 ARRIVAL_NS = 12_345_678_901
 
 
-def write_event(ring: RingWriter, packed: wire.struct.Struct, *values: int) -> None:
+def write_event(ring: RingWriter, packed: Struct, *values: int) -> None:
     """Append an event given as the values between its sequence numbers."""
     sequence = ring.claim_event()
     offset = ring.event_offset + ((sequence - 1) & ring.event_mask) * wire.EVENT_BYTES

@@ -1,0 +1,101 @@
+"""All parts of the probe in one serving process, put together.
+
+The ring and the threads come with the first gRPC server, so that the tools a server's
+start script runs, and the workers it forks, cost nothing. After a fork the child starts
+from there again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from pinchpoint.probe import thread_state
+from pinchpoint.probe.grpc_server import GrpcServerProbe
+from pinchpoint.probe.guard import Guard
+from pinchpoint.probe.recorder import Recorder
+from pinchpoint.probe.sampling import Sampling
+from pinchpoint.probe.say import say
+from pinchpoint.probe.torch_forward import TorchForwardProbe
+from pinchpoint.ring.housekeeping import prepare_directory, sweep
+from pinchpoint.samplers.python_runtime import GcWatch
+
+
+class ProcessProbe:
+    """The probe of one process, from the first import of grpc or torch to the end.
+
+    Args:
+        directory: where the ring will be made.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._guard = Guard()
+        self._gc_watch = GcWatch()
+        self._recorder: Recorder | None = None
+        self._sampling: Sampling | None = None
+        self._torch = TorchForwardProbe(self._guard.part("torch"))
+        self._grpc = GrpcServerProbe(
+            self._guard.part("grpc"), self._start, self._torch.before_handler
+        )
+
+    def uninstall(self) -> None:
+        """Put back what was replaced, stop the threads, release the ring."""
+        self._grpc.uninstall()
+        self._torch.uninstall()
+        self.stop()
+
+    def stop(self) -> None:
+        """The process ends, or the probe is taken out."""
+        self._gc_watch.uninstall()
+        if self._sampling is not None:
+            self._sampling.stop()
+        if self._recorder is not None:
+            self._recorder.close()
+        self._sampling = self._recorder = None
+
+    def after_fork(self) -> None:
+        """In the child: the parent's ring and traffic are not ours; threads are gone."""
+        if self._recorder is None:
+            return
+        self._recorder.writer.abandon()
+        self._recorder = self._sampling = None
+        thread_state.forget()
+        self._grpc.forget()
+        self._torch.forget()
+
+    def on_grpc(self, module: ModuleType) -> None:
+        """`grpc._server` has been imported."""
+        part = self._guard.part("grpc")
+        try:
+            self._grpc.install(module)
+        except Exception as error:
+            part.trip(error)
+
+    def on_torch(self, module: ModuleType, late: bool) -> None:
+        """`torch` has been imported; `late` if that was before the probe came."""
+        part = self._guard.part("torch")
+        try:
+            self._torch.install(module, look_back=late)
+        except Exception as error:
+            part.trip(error)
+
+    def _start(self) -> Recorder:
+        """The first server of this process is being made."""
+        try:
+            prepare_directory(self._directory)
+            sweep(self._directory)
+            recorder = Recorder(self._directory, self._gc_watch)
+        except OSError as error:
+            say(
+                "the probe is off, the server runs on without it: no ring can be made in "
+                f"{self._directory} ({error.strerror or error}); make the directory writable "
+                f"or set PINCHPOINT_RING_DIR"
+            )
+            raise
+        self._recorder = recorder
+        self._gc_watch.install()
+        self._torch.start(recorder)
+        self._sampling = Sampling(self._guard, recorder, self._gc_watch, self._grpc, self._torch)
+        self._sampling.start()
+        return recorder

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pinchpoint.pipeline.readings import NAMES_MAX, Readings
+from pinchpoint.schema.names import Names
+from pinchpoint.schema.observations import Name, NameKind
+from pinchpoint.schema.samples import (
+    CgroupCpuSample,
+    HostSample,
+    ModelSample,
+    PressureSample,
+    ProbeSample,
+    ProcessSample,
+    SamplerSample,
+    ServerSample,
+    SignalSample,
+)
+
+CPU = ("ProcessSample", "", "cpu_user_ns")
+RESIDENT = ("ProcessSample", "", "resident_bytes")
+PERIODS = ("CgroupCpuSample", "", "periods")
+LIMIT = ("CgroupCpuSample", "", "limit_cores")
+
+
+def readings(*texts: str) -> Readings:
+    """Sources 1 and 2 have interned the texts as 1, 2, 3..."""
+    names = Names()
+    for source in (1, 2):
+        for number, text in enumerate(texts):
+            names.learn(source, Name(number + 1, NameKind.OTHER, 0, text))
+    return Readings(names)
+
+
+def process(cpu: float | None, resident: float | None = None) -> ProcessSample:
+    return ProcessSample(0, 0, cpu_user_ns=cpu, resident_bytes=resident)
+
+
+def group(periods: float, inode: float = 9.0, limit: float = 2.0) -> CgroupCpuSample:
+    return CgroupCpuSample(0, 0, inode=inode, periods=periods, limit_cores=limit)
+
+
+def test_counters_count_from_the_first_reading() -> None:
+    """What a process did before the agent came is not its rate now."""
+    merged = readings()
+    merged.add(1, process(1_000.0))
+    assert merged.counters[CPU] == 0.0
+    merged.add(1, process(1_500.0))
+    assert merged.counters[CPU] == 500.0
+
+
+def test_process_readings_are_summed() -> None:
+    """Counters and gauges of two workers."""
+    merged = readings()
+    for source, cpu in ((1, 10.0), (2, 100.0)):
+        merged.add(source, process(0.0))
+        merged.add(source, process(cpu, resident=1000.0))
+    assert merged.counters[CPU] == 110.0
+    assert merged.gauges()[RESIDENT] == 2000.0
+
+
+def test_container_host_and_pressure_readings_are_taken_once() -> None:
+    """Several workers report the same container."""
+    merged = readings("container")
+    for at in (0.0, 10.0):
+        for source in (1, 2):
+            merged.add(source, group(at))
+            merged.add(source, HostSample(0, 0, cpus=8.0, busy_ns=at))
+            merged.add(source, PressureSample(0, 1, io_some_ns=at))
+    assert merged.counters[PERIODS] == 10.0
+    assert merged.counters["HostSample", "", "busy_ns"] == 10.0
+    assert merged.counters["PressureSample", "container", "io_some_ns"] == 10.0
+    assert merged.gauges()[LIMIT] == 2.0
+    assert merged.gauges()["HostSample", "", "cpus"] == 8.0
+
+
+def test_another_source_takes_over_without_counting_twice() -> None:
+    """When the one that spoke for the container has gone."""
+    merged = readings()
+    merged.add(2, group(100.0))  # speaks until source 1 is heard
+    merged.add(1, group(100.0))
+    merged.add(1, group(150.0))
+    merged.add(2, group(150.0))
+    merged.close_source(1)
+    merged.add(2, group(160.0))
+    assert merged.counters[PERIODS] == 60.0
+    assert merged.gauges()[LIMIT] == 2.0
+
+
+def test_counters_stay_monotonic_over_restarts() -> None:
+    """A new process begins at zero, an old one may be reset behind the same key."""
+    merged = readings()
+    seen = []
+    for source, value in ((1, 5.0), (1, 9.0), (1, 2.0), (1, 3.0), (2, 700.0), (2, 701.0)):
+        if source == 2 and value == 700.0:
+            merged.close_source(1)
+        merged.add(source, process(value))
+        seen.append(merged.counters[CPU])
+    assert seen == [0.0, 4.0, 4.0, 5.0, 5.0, 6.0]
+
+
+def test_a_move_to_another_control_group_adds_nothing() -> None:
+    """Its counters are another group's."""
+    merged = readings()
+    merged.add(1, group(10.0, inode=1.0))
+    merged.add(1, group(900.0, inode=2.0))
+    assert merged.counters[PERIODS] == 0.0
+    merged.add(1, group(905.0, inode=2.0))
+    assert merged.counters[PERIODS] == 5.0
+
+
+def test_gauges_end_when_their_source_closes() -> None:
+    """Counters stay, gauges, facts and signals of a dead process do not."""
+    merged = readings("model", "gpu")
+    merged.add(1, process(1.0, resident=5.0))
+    merged.add(1, ModelSample(0, 1, parameters=10.0))
+    merged.add(1, SignalSample(0, 2, available=1.0))
+    assert (len(merged.models()), len(merged.signals())) == (1, 1)
+    merged.close_source(1)
+    assert merged.gauges() == {}
+    assert merged.models() == ()
+    assert merged.signals() == ()
+    assert merged.counters[CPU] == 0.0
+
+
+def test_gauges_of_the_other_sources_go_on() -> None:
+    """Closing one takes only its own."""
+    merged = readings("model")
+    for source in (1, 2):
+        merged.add(source, process(1.0, resident=5.0))
+        merged.add(source, ModelSample(0, 1, parameters=10.0))
+    merged.close_source(1)
+    assert merged.gauges()[RESIDENT] == 5.0
+    assert [facts.model for facts in merged.models()] == ["model"]
+
+
+def test_what_a_source_cannot_say_is_absent() -> None:
+    """No zero is made of a None."""
+    merged = readings()
+    merged.add(1, process(None))
+    merged.add(1, process(None))
+    assert merged.counters == {}
+    assert merged.gauges() == {}
+
+
+def test_a_field_that_only_a_silent_source_knows_is_absent() -> None:
+    """The one that speaks for the container speaks alone."""
+    merged = readings()
+    merged.add(1, CgroupCpuSample(0, 0, inode=9.0))
+    merged.add(2, group(5.0))
+    merged.add(2, group(6.0))
+    assert PERIODS not in merged.counters
+    assert LIMIT not in merged.gauges()
+
+
+def test_gauges_that_do_not_add_up_are_merged_by_their_meaning() -> None:
+    """The oldest age, the slowest run, the youngest start, a part that is off anywhere."""
+    merged = readings("stacks")
+    for source, value in ((1, 3.0), (2, 7.0)):
+        merged.add(source, ServerSample(0, 5, workers=value, oldest_age_ns=value))
+        merged.add(source, SamplerSample(0, 1, duration_ns=value))
+        merged.add(source, ProcessSample(0, 0, start_wall_ns=value, threads=value))
+        merged.add(source, ProbeSample(0, 1, enabled=float(source == 1)))
+    gauges = merged.gauges()
+    assert gauges["ServerSample", "", "workers"] == 10.0
+    assert gauges["ServerSample", "", "oldest_age_ns"] == 7.0
+    assert gauges["SamplerSample", "stacks", "duration_ns"] == 7.0
+    assert gauges["ProcessSample", "", "start_wall_ns"] == 7.0
+    assert gauges["ProcessSample", "", "threads"] == 10.0
+    assert gauges["ProbeSample", "stacks", "enabled"] == 0.0
+
+
+def test_a_signal_that_one_process_cannot_read_is_not_available() -> None:
+    """With that process' reason, until it has gone."""
+    merged = readings("psi", "not mounted")
+    merged.add(1, SignalSample(0, 1, available=1.0))
+    merged.add(2, SignalSample(0, 1, available=0.0, reason_id=2.0))
+    (signal,) = merged.signals()
+    assert (signal.name, signal.available, signal.reason) == ("psi", False, "not mounted")
+    merged.close_source(2)
+    assert merged.signals()[0].available
+
+
+def test_a_flood_of_names_is_folded() -> None:
+    """A ring can hold any names; they make a bounded number of series."""
+    flood = 10_000
+    merged = readings(*(f"name{i}" for i in range(flood)))
+    for instance in range(1, flood + 1):
+        merged.add(1, ModelSample(0, instance, parameters=1.0))
+        merged.add(1, SignalSample(0, instance, available=1.0))
+        merged.add(1, SamplerSample(0, instance, duration_ns=1.0, errors=0.0))
+    assert len(merged.models()) == NAMES_MAX + 1
+    assert len(merged.signals()) == NAMES_MAX + 1
+    assert len(merged.counters) == NAMES_MAX + 1
+    assert len(merged.gauges()) == NAMES_MAX + 1
