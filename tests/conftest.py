@@ -7,6 +7,7 @@ import pytest
 
 import pinchpoint
 from pinchpoint.probe import activate
+from pinchpoint.probe.process import ProcessProbe
 
 
 @pytest.fixture
@@ -18,12 +19,12 @@ def ring_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def probe(ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[activate.Probe]:
+def probe(ring_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessProbe]:
     """The probe, installed in this process; its ring goes to `ring_dir`."""
     monkeypatch.setenv(activate.RING_DIR, str(ring_dir))
     monkeypatch.delenv(activate.DISABLE, raising=False)
     assert pinchpoint.install()
-    installed = activate._Installed.probe
-    assert installed is not None
-    yield installed
+    activation = activate._Installed.activation
+    assert activation is not None
+    yield activation._needed()
     pinchpoint.uninstall()

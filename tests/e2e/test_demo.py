@@ -31,7 +31,7 @@ PAUSE_SECONDS = 0.2
 
 @dataclass
 class Demo:
-    """A running demo. All that it starts inherits its mark, and all its files are in `temporary`."""
+    """A running demo. What it starts inherits its mark, and its files are in `temporary`."""
 
     process: subprocess.Popen[bytes]
     mark: str
@@ -150,6 +150,8 @@ def test_an_interrupt_in_the_middle_of_a_fault_cleans_up(demo: Demo) -> None:
     rings_before = rings_in_memory()
     assert demo.says(r"injected \S+"), demo.output.read_text()
     assert len(processes_of(demo.mark)) > 3
+    # Where no control group can be made the demo has another fault, and says so.
+    assert bool(groups_of(demo.process.pid)) == bool(demo.said("injected cpu-quota"))
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(LIMIT_SECONDS) == 130
     assert "interrupted" in demo.document()["failures"]

@@ -34,7 +34,7 @@ class Truth(NamedTuple):
     wall_ns: int
 
 
-class Composed(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+class Composed(grpc.GenericRpcHandler):
     """Serves one method; notes the arrival of each call on the serving thread.
 
     One worker takes calls in the order of their arrival.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -50,13 +51,18 @@ class Server:
 
     def __init__(self, script: Script, channel: grpc.Channel) -> None:
         self.script = script
-        self.channel = channel
-        self._echo = channel.unary_unary("/test.Service/Echo")
+        # Without serialisers the calls carry plain bytes.
+        self._echo: Any = channel.unary_unary("/test.Service/Echo")
+        self._hang: Any = channel.unary_unary("/test.Hung/Hang")
 
     def call(self, times: int = 1) -> None:
         """Calls that are all answered."""
         for _ in range(times):
             assert self._echo(b"hello", timeout=CALL_SECONDS) == b"hello"
+
+    def hang(self) -> None:
+        """A call that is never answered, and not waited for."""
+        self._hang.future(b"")
 
     def end(self) -> None:
         """End it as its operator would."""
@@ -67,10 +73,12 @@ class Server:
 @contextmanager
 def serving(ring_dir: Path) -> Iterator[Server]:
     """A server that writes its ring to a directory."""
-    with running(SERVER, ring_dir) as script:
-        with grpc.insecure_channel(f"127.0.0.1:{script.line()}") as channel:
-            grpc.channel_ready_future(channel).result(CALL_SECONDS)
-            yield Server(script, channel)
+    with (
+        running(SERVER, ring_dir) as script,
+        grpc.insecure_channel(f"127.0.0.1:{script.line()}") as channel,
+    ):
+        grpc.channel_ready_future(channel).result(CALL_SECONDS)
+        yield Server(script, channel)
 
 
 class Sidecar:
@@ -237,7 +245,7 @@ def test_a_killed_server_leaves_no_ring_and_nothing_in_flight(
     """What a crash leaves is read, let go of and removed; its totals stay."""
     with serving(ring_dir) as server:
         server.call(3)
-        server.channel.unary_unary("/test.Hung/Hang").future(b"")
+        server.hang()
         hung = agent.http.scrape_when(lambda metrics: in_flight(metrics) == 1)
         assert in_flight(hung) == 1
         assert hung.total("pinchpoint_oldest_request_age_seconds") > 0

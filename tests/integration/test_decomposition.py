@@ -91,7 +91,7 @@ class Client:
 
     def run(self) -> None:
         """Send all requests of this client."""
-        handle = self.channel.unary_unary(METHOD)
+        handle: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(METHOD)
         for _ in range(REQUESTS):
             sent_ns = time.monotonic_ns()
             answer = handle(b"", timeout=CALL_SECONDS)

@@ -76,7 +76,7 @@ def ask_ourselves(target: str) -> tuple[Counts, list[Answer]]:
     counts: Counts = Counter()
     answers = []
     with grpc.insecure_channel(target) as channel:
-        infer = channel.unary_unary(
+        infer: grpc.UnaryUnaryMultiCallable[bytes, Any] = channel.unary_unary(
             MODEL_INFER_PATH, response_deserializer=messages.ModelInferResponse.FromString
         )
         for request in (*requests, unknown.SerializeToString()):

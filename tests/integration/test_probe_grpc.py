@@ -12,10 +12,10 @@ import pytest
 
 import pinchpoint
 from pinchpoint.probe import activate
-from pinchpoint.probe.process import ProcessProbe
 from pinchpoint.probe.call import Call
 from pinchpoint.probe.grpc_server import GrpcServerProbe
 from pinchpoint.probe.guard import Part
+from pinchpoint.probe.process import ProcessProbe
 from pinchpoint.probe.recorder import Recorder
 from pinchpoint.ring.reader import RingReader
 from pinchpoint.samplers.python_runtime import GcWatch
@@ -61,7 +61,7 @@ class Gate:
 # What is recorded
 
 
-def test_queue_waits_are_those_of_a_single_worker(probe: Probe, ring_dir: Path) -> None:
+def test_queue_waits_are_those_of_a_single_worker(probe: ProcessProbe, ring_dir: Path) -> None:
     """Four half-second handlers on one worker wait for 0, 0.5, 1.0 and 1.5 seconds."""
     rest = threading.Event()
 
@@ -82,7 +82,7 @@ def test_queue_waits_are_those_of_a_single_worker(probe: Probe, ring_dir: Path) 
         assert request.handler_ns / 1e9 == pytest.approx(0.5, rel=0.05)
 
 
-def test_a_record_says_what_was_called_and_on_what(probe: Probe, ring_dir: Path) -> None:
+def test_a_record_says_what_was_called_and_on_what(probe: ProcessProbe, ring_dir: Path) -> None:
     """Method by its full name, server, type, and a handler that ran."""
     with serving({"Echo": unary(echo)}) as served:
         served.call("Echo")
@@ -97,7 +97,7 @@ def test_a_record_says_what_was_called_and_on_what(probe: Probe, ring_dir: Path)
 
 @pytest.mark.parametrize(("generic", "registered"), [(True, True), (True, False), (False, True)])
 def test_each_rpc_is_recorded_once_however_its_method_was_registered(
-    probe: Probe, ring_dir: Path, generic: bool, registered: bool
+    probe: ProcessProbe, ring_dir: Path, generic: bool, registered: bool
 ) -> None:
     """Generated code registers every method both ways."""
     handlers = {"Echo": unary(echo, request_deserializer=same, response_serializer=same)}
@@ -111,7 +111,7 @@ def test_each_rpc_is_recorded_once_however_its_method_was_registered(
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
-def test_sizes_are_those_on_the_wire(probe: Probe, ring_dir: Path, size: int) -> None:
+def test_sizes_are_those_on_the_wire(probe: ProcessProbe, ring_dir: Path, size: int) -> None:
     """Both directions, empty and large messages too."""
 
     def double(request: bytes, _context: grpc.ServicerContext) -> bytes:
@@ -126,7 +126,7 @@ def test_sizes_are_those_on_the_wire(probe: Probe, ring_dir: Path, size: int) ->
 
 
 def test_the_stages_of_a_sampled_request_add_up_to_its_latency(
-    probe: Probe, ring_dir: Path
+    probe: ProcessProbe, ring_dir: Path
 ) -> None:
     """A handler of known composition: its rest is blocked time, and no time is left over."""
     rest = threading.Event()
@@ -148,7 +148,7 @@ def test_the_stages_of_a_sampled_request_add_up_to_its_latency(
 
 
 def test_the_details_stand_for_all_requests_when_only_some_are_drawn(
-    probe: Probe, ring_dir: Path
+    probe: ProcessProbe, ring_dir: Path
 ) -> None:
     """The weights of what is drawn are what it stands for."""
     with serving({"Echo": unary(echo)}) as served:
@@ -170,7 +170,7 @@ def test_the_details_stand_for_all_requests_when_only_some_are_drawn(
     ],
 )
 def test_streams_are_recorded_with_their_type(
-    probe: Probe, ring_dir: Path, kind: str, make: Any
+    probe: ProcessProbe, ring_dir: Path, kind: str, make: Any
 ) -> None:
     """The handler's time is that of the whole stream."""
 
@@ -198,7 +198,7 @@ def test_streams_are_recorded_with_their_type(
 # Ends that the handler does not decide
 
 
-def test_a_cancelled_call_is_recorded_as_cancelled(probe: Probe, ring_dir: Path) -> None:
+def test_a_cancelled_call_is_recorded_as_cancelled(probe: ProcessProbe, ring_dir: Path) -> None:
     """The client gave up while the handler ran."""
     entered = threading.Event()
 
@@ -216,7 +216,7 @@ def test_a_cancelled_call_is_recorded_as_cancelled(probe: Probe, ring_dir: Path)
 
 
 def test_a_call_cancelled_in_the_queue_is_recorded_without_a_handler(
-    probe: Probe, ring_dir: Path
+    probe: ProcessProbe, ring_dir: Path
 ) -> None:
     """The only worker is busy when its client gives up; the handler never runs."""
     gate = Gate()
@@ -243,7 +243,7 @@ def _known_calls(server: Any) -> int:
     return len(server._state.rpc_states)
 
 
-def test_a_deadline_is_recorded_as_the_client_saw_it(probe: Probe, ring_dir: Path) -> None:
+def test_a_deadline_is_recorded_as_the_client_saw_it(probe: ProcessProbe, ring_dir: Path) -> None:
     """The handler goes on until it notices, and its record says why it was in vain."""
 
     def until_inactive(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -256,7 +256,7 @@ def test_a_deadline_is_recorded_as_the_client_saw_it(probe: Probe, ring_dir: Pat
     assert [r.status for r in ring.requests()] == [GRPC_CODES.index("DEADLINE_EXCEEDED")]
 
 
-def test_an_unknown_method_is_recorded_as_rejected(probe: Probe, ring_dir: Path) -> None:
+def test_an_unknown_method_is_recorded_as_rejected(probe: ProcessProbe, ring_dir: Path) -> None:
     """Its name is the client's and goes into no table."""
     with serving({"Echo": unary(echo)}) as served:
         assert served.code("Missing") is grpc.StatusCode.UNIMPLEMENTED
@@ -267,7 +267,7 @@ def test_an_unknown_method_is_recorded_as_rejected(probe: Probe, ring_dir: Path)
 
 
 def test_calls_beyond_the_concurrency_limit_are_recorded_as_rejected(
-    probe: Probe, ring_dir: Path
+    probe: ProcessProbe, ring_dir: Path
 ) -> None:
     """The method is known; the call never reached the pool."""
     gate = Gate()
@@ -284,7 +284,7 @@ def test_calls_beyond_the_concurrency_limit_are_recorded_as_rejected(
     assert served_one.status == 0
 
 
-def test_health_checks_are_left_out(probe: Probe, ring_dir: Path) -> None:
+def test_health_checks_are_left_out(probe: ProcessProbe, ring_dir: Path) -> None:
     """They say nothing about the service and would drown a quiet one."""
     pool = ThreadPoolExecutor(1)
     server = grpc.server(pool)
@@ -293,6 +293,7 @@ def test_health_checks_are_left_out(probe: Probe, ring_dir: Path) -> None:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    channel: Any
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"x") == b"x"
     server.stop(None).wait()
@@ -302,7 +303,7 @@ def test_health_checks_are_left_out(probe: Probe, ring_dir: Path) -> None:
 
 
 def test_names_that_clients_invent_are_folded(
-    probe: Probe, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
+    probe: ProcessProbe, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that answers any name must not let its clients fill the tables."""
     monkeypatch.setattr("pinchpoint.probe.grpc_server.METHODS_MAX", 3)
@@ -374,7 +375,9 @@ class _State:
 # Getting in and out
 
 
-def test_installing_twice_and_uninstalling_twice_is_as_once(ring_dir: Path, probe: Probe) -> None:
+def test_installing_twice_and_uninstalling_twice_is_as_once(
+    ring_dir: Path, probe: ProcessProbe
+) -> None:
     """Everything that was replaced is what it was before, however often one asks."""
     import grpc._server as module
 
@@ -383,7 +386,8 @@ def test_installing_twice_and_uninstalling_twice_is_as_once(ring_dir: Path, prob
     original = {name: getattr(module._Server, name) for name in names}
     reject = module._reject_rpc
 
-    assert pinchpoint.install() and pinchpoint.install()
+    assert pinchpoint.install()
+    assert pinchpoint.install()
     assert all(getattr(module._Server, name) is not original[name] for name in names)
     pinchpoint.uninstall()
     pinchpoint.uninstall()
@@ -392,7 +396,7 @@ def test_installing_twice_and_uninstalling_twice_is_as_once(ring_dir: Path, prob
     assert module._reject_rpc is reject
 
 
-def test_a_server_goes_on_unwatched_after_uninstall(probe: Probe, ring_dir: Path) -> None:
+def test_a_server_goes_on_unwatched_after_uninstall(probe: ProcessProbe, ring_dir: Path) -> None:
     """It has its own pool back, and no further record is written."""
     with serving({"Echo": unary(echo, request_deserializer=same)}) as served:
         served.call("Echo")
@@ -403,7 +407,7 @@ def test_a_server_goes_on_unwatched_after_uninstall(probe: Probe, ring_dir: Path
         assert len(the_ring(ring_dir).requests()) == 1
 
 
-def test_a_pool_is_freed_with_its_server(probe: Probe) -> None:
+def test_a_pool_is_freed_with_its_server(probe: ProcessProbe) -> None:
     """The probe keeps no server and no pool alive, not even until the next collection."""
     gc.disable()
     try:
@@ -579,7 +583,9 @@ def test_a_boundary_that_raises_costs_no_rpc(
     assert not part.enabled
 
 
-def test_a_serializer_that_gives_no_bytes_is_not_our_error(probe: Probe, ring_dir: Path) -> None:
+def test_a_serializer_that_gives_no_bytes_is_not_our_error(
+    probe: ProcessProbe, ring_dir: Path
+) -> None:
     """The server is wrong; the probe says what the client saw and stays on."""
     handlers = {
         "None": unary(echo, response_serializer=lambda _: None),

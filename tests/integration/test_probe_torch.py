@@ -6,6 +6,7 @@ import io
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -14,7 +15,7 @@ import grpc
 import pytest
 
 import pinchpoint
-from pinchpoint.probe.activate import Probe
+from pinchpoint.probe.process import ProcessProbe
 from pinchpoint.probe.torch_forward import UNCALLED_REQUESTS
 from pinchpoint.schema.samples import ModelSample, TorchSample
 from pinchpoint.schema.terms import STAGE_INDEX
@@ -23,15 +24,16 @@ from tests.support.scripts import ECHO_SERVER, run
 from tests.support.servers import SERVICE, Served, serving, unary
 from tests.support.waiting import until
 
-torch: Any = pytest.importorskip("torch")
-nn = torch.nn
+torch = pytest.importorskip("torch")
+Module: Any = torch.nn.Module
+nn: Any = torch.nn
 
 pytestmark = pytest.mark.integration
 
 SLOT = "_compiled_call_impl"
 
 
-class Small(nn.Module):  # type: ignore[misc]  # nn is Any here
+class Small(Module):  # type: ignore[misc]  # torch may be missing, so it is Any
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
@@ -41,7 +43,7 @@ class Small(nn.Module):  # type: ignore[misc]  # nn is Any here
         return self.head(self.encoder(inputs))
 
 
-class Raising(nn.Module):  # type: ignore[misc]
+class Raising(Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Linear(8, 8)
@@ -54,7 +56,7 @@ class Raising(nn.Module):  # type: ignore[misc]
 class Bench:
     """A served model that the probe watches, and its ring."""
 
-    def __init__(self, probe: Probe, served: Served, directory: Path) -> None:
+    def __init__(self, probe: ProcessProbe, served: Served, directory: Path) -> None:
         self.probe = probe
         self.served = served
         self.directory = directory
@@ -78,14 +80,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(probe: Probe, ring_dir: Path) -> Iterator[Bench]:
+def bench(probe: ProcessProbe, ring_dir: Path) -> Iterator[Bench]:
+    benches: list[Bench] = []
+
     def run(request: bytes, _context: grpc.ServicerContext) -> bytes:
-        bench.run()
+        benches[0].run()
         return request
 
     with serving({"Run": unary(run)}) as served:
-        bench = Bench(probe, served, ring_dir)
-        yield bench
+        benches.append(Bench(probe, served, ring_dir))
+        yield benches[0]
         assert probe._torch.part.errors == 0, probe._torch.part.last_error
 
 
@@ -136,7 +140,7 @@ def test_only_the_outermost_module_is_a_forward(bench: Bench) -> None:
 def test_a_keyword_tensor_gives_the_batch_size_and_none_gives_zero(bench: Bench) -> None:
     """Models are called in every way."""
 
-    class Keyword(nn.Module):  # type: ignore[misc]
+    class Keyword(Module):  # type: ignore[misc]
         def forward(self, *, values: Any = None) -> Any:
             return values
 
@@ -183,7 +187,7 @@ def test_an_empty_container_hides_no_other_model(bench: Bench) -> None:
     assert bench.ring(lambda found: found.forwards()).forwards()
 
 
-def test_streaming_handlers_run_models_too(probe: Probe, ring_dir: Path) -> None:
+def test_streaming_handlers_run_models_too(probe: ProcessProbe, ring_dir: Path) -> None:
     """A server that only streams has its models found as well."""
     model = Small()
 
@@ -225,7 +229,7 @@ def test_models_and_torch_are_described(bench: Bench) -> None:
 def test_the_layers_of_a_sampled_forward_are_named_and_fit_into_it(bench: Bench) -> None:
     """Own CPU times: together they are no more than the thread spent in the forward."""
 
-    class Heavy(nn.Module):  # type: ignore[misc]
+    class Heavy(Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.blocks = nn.ModuleList(nn.Linear(256, 256) for _ in range(3))
@@ -252,7 +256,7 @@ def test_the_layers_of_a_sampled_forward_are_named_and_fit_into_it(bench: Bench)
 def test_a_child_that_raises_and_is_caught_is_not_counted_twice(bench: Bench) -> None:
     """What ran below it stays its own; the rest belongs to the module that caught it."""
 
-    class Catching(nn.Module):  # type: ignore[misc]
+    class Catching(Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.raising = Raising()
@@ -357,7 +361,7 @@ def test_a_watched_model_can_be_scripted_and_traced(bench: Bench) -> None:
     traced = torch.jit.trace(model, inputs())
     expected = model(inputs())
     for made in (scripted, traced):
-        assert torch.equal(bench.request(lambda made=made: made(inputs())), expected)
+        assert torch.equal(bench.request(partial(made, inputs())), expected)
 
 
 # torch.compile loads dynamo for the rest of a process, and no layers are sampled from then on:
@@ -474,13 +478,12 @@ say("fine")
 
 def test_a_model_is_freed_when_the_server_drops_it(bench: Bench) -> None:
     """Models are gigabytes: no reference of ours keeps one."""
-    model = bench.watch(Small())
-    bench.request(lambda: model(inputs()))
-    model_of = ref(model)
+    models = [bench.watch(Small())]
+    bench.request(lambda: models[0](inputs()))
+    model_of = ref(models[0])
     gc.disable()
     try:
-        del model
-        bench.run = lambda: None
+        models.clear()
         assert until(lambda: model_of() is None)
     finally:
         gc.enable()

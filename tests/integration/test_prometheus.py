@@ -209,7 +209,7 @@ def test_both_formats_parse_and_tell_the_same(scraped: Scraped) -> None:
         {(sample.name, *sorted(sample.labels.items())) for sample in metrics.samples}
         for metrics in (
             Metrics(text_string_to_metric_families(text)),
-            Metrics(openmetrics_families(openmetrics)),
+            Metrics(openmetrics_families(openmetrics)),  # type: ignore[no-untyped-call]
         )
     ]
     assert names[0] == names[1]

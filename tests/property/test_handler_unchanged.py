@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pinchpoint.probe.activate import Probe
+from pinchpoint.probe.process import ProcessProbe
 from tests.support.rings import the_ring
 from tests.support.servers import SERVICE, Served, number, serving
 from tests.support.waiting import until
@@ -75,7 +75,7 @@ def handlers() -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     }
 
 
-def outcome(channel: grpc.Channel, kind: str, requests: list[bytes]) -> Any:
+def outcome(channel: Any, kind: str, requests: list[bytes]) -> Any:
     """Everything that the client of an RPC can see."""
     path = f"/{SERVICE}/{kind}"
     received: list[bytes] = []
@@ -93,7 +93,7 @@ def outcome(channel: grpc.Channel, kind: str, requests: list[bytes]) -> Any:
                 call = channel.stream_stream(path)(iter(requests))
             received.extend(call)
     except grpc.RpcError as error:
-        call = error
+        call = error  # a failed call is its own error
     metadata = [
         [(key, value) for key, value in found or () if key in ("initial", "trailing")]
         for found in (call.initial_metadata(), call.trailing_metadata())
@@ -102,7 +102,7 @@ def outcome(channel: grpc.Channel, kind: str, requests: list[bytes]) -> Any:
 
 
 @pytest.fixture
-def both(probe: Probe) -> Iterator[tuple[Served, Served]]:
+def both(probe: ProcessProbe) -> Iterator[tuple[Served, Served]]:
     """The same service twice: as it is, and under the probe."""
     logging.disable(logging.CRITICAL)
     probe._grpc.part.enabled = False

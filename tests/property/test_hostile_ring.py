@@ -35,8 +35,7 @@ def read_all(data: bytes, *, from_start: bool) -> None:
         path.write_bytes(data)
         try:
             reader = RingReader(path, from_start=from_start)
-        except RingError as error:
-            assert str(error)
+        except RingError:
             return
         losses: list[Loss] = []
         reader.anchor()

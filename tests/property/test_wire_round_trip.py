@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,5 @@ def test_any_bytes_are_a_record_or_an_invalid_record_error(
     unpack: Callable[[bytes], Any], slots: st.SearchStrategy[bytes], data: st.DataObject
 ) -> None:
     """Hostile bytes never raise anything else."""
-    try:
+    with contextlib.suppress(wire.InvalidRecordError):
         unpack(data.draw(slots))
-    except wire.InvalidRecordError as error:
-        assert str(error)

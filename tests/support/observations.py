@@ -20,6 +20,7 @@ from pinchpoint.detect.verdict import Verdict
 from pinchpoint.pipeline import Pipeline
 from pinchpoint.schema.events import (
     FLAG_BEHAVIOUR_CALLED,
+    ForwardEvent,
     LayerEvent,
     RequestDetail,
     RequestEvent,
@@ -161,6 +162,12 @@ class Service:
             _, _, event, detail = heapq.heappop(self._running)
             busy_ns += sum(stage.cpu_ns for stage in detail.stages)
             records += [event, detail]
+            if event.forwards:
+                start_ns = event.arrival_ns + event.queue_ns + event.preprocess_ns
+                wall_ns = event.forward_ns
+                records.append(
+                    ForwardEvent(MODEL.name_id, 0, event.batch_size, 7, start_ns, wall_ns)
+                )
         for number, (stage, category) in enumerate(load.looks):
             time_ns = self.now_ns + number * MILLISECOND_NS
             index = STAGE_INDEX[stage]

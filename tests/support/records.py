@@ -27,8 +27,12 @@ VALUES = st.floats(allow_nan=False, allow_infinity=False)
 
 REQUESTS = st.builds(
     RequestEvent,
-    TYPES, CODES, st.integers(0, 255), U32, U32, U32, U32, U32, U64, U64, U64, U64, U64, U64, U64, U64,
-)  # fmt: skip
+    TYPES,
+    CODES,
+    st.integers(0, 255),
+    *[U32] * 5,
+    *[U64] * 8,
+)
 FORWARDS = st.builds(ForwardEvent, U32, U32, U32, U64, U64, U64)
 LAYERS = st.builds(LayerEvent, U32, U32, U32, U64, U64, U64, U64)
 STACKS = st.builds(
@@ -64,7 +68,7 @@ def samples(draw: st.DrawFn) -> Sample:
     """A sample of any type, each of its values there or not."""
     sample_type = draw(st.sampled_from(SAMPLE_TYPES))
     values = {name: draw(st.none() | VALUES) for name in wire.sample_fields(sample_type)}
-    return sample_type(draw(U64), draw(U32), **values)  # type: ignore[arg-type]
+    return sample_type(draw(U64), draw(U32), **values)
 
 
 def pack_request(sequence: int, event: RequestEvent) -> bytes:

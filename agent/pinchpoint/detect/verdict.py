@@ -166,7 +166,7 @@ class Detector:
             return "unknown", "too few requests have been sampled to judge"
         if self._slow.active:
             return "unknown", _unexplained(c)
-        return "healthy", "no cause would gain 15 % of latency or does harm"
+        return "healthy", "nothing is in the way: no cause both matters and does harm"
 
     def _learn(self, now_ns: int, state: str) -> None:
         second = None

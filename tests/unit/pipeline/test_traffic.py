@@ -20,17 +20,15 @@ def method(text: str, name_id: int = 1, grpc_type: int = 0) -> Name:
     return Name(name_id, NameKind.METHOD, grpc_type, text)
 
 
-def fed(*records: Record | tuple[int, Record]) -> Pipeline:
-    """A pipeline that has seen records of source 1, or of the source that each comes with."""
+def fed(*records: Record) -> Pipeline:
+    """A pipeline that has seen records of source 1."""
     pipeline = Pipeline()
     feed(pipeline, *records)
     return pipeline
 
 
-def feed(pipeline: Pipeline, *records: Record | tuple[int, Record]) -> None:
-    for entry in records:
-        # A plain tuple is a source and its record; records are tuples too, but named.
-        source, record = entry if type(entry) is tuple else (1, entry)
+def feed(pipeline: Pipeline, *records: Record, source: int = 1) -> None:
+    for record in records:
         pipeline.feed(Observation(source, record))
 
 
@@ -169,14 +167,17 @@ def test_forwards_are_counted_with_their_batch_size() -> None:
 def test_layers_of_one_forward_are_one_sample() -> None:
     """Whatever the number of layers; another source's forward is another."""
     layers = [LayerEvent(1, layer, 1, 5, 0, 10, 10) for layer in (2, 3)]
-    pipeline = fed(*layers, *((2, layer) for layer in layers))
+    pipeline = fed(*layers)
+    feed(pipeline, *layers, source=2)
     assert [m.layer_samples for m in shown(pipeline).models] == [2]
 
 
 def test_stages_are_weighted_to_all_requests() -> None:
     """A sample that stands for ten requests counts ten times."""
     _, detail = request(0, {"forward": StageTime(2 * MILLISECOND_NS, 0, 0)}, weight=10.0)
-    assert shown(fed(detail)).stage_seconds == {"forward": (10.0, pytest.approx(0.02))}
+    stages = shown(fed(detail)).stage_seconds
+    assert list(stages) == ["forward"]
+    assert stages["forward"] == pytest.approx((10.0, 0.02))
 
 
 # Started and in flight
@@ -214,7 +215,7 @@ def test_started_keeps_what_a_dead_process_had_in_flight() -> None:
     pipeline = fed(method("/a.A/One"), call(), running(1, 3))
     feed(pipeline, SourceClosed(0))
     assert (only(pipeline).started, only(pipeline).in_flight) == (4, 0)
-    feed(pipeline, (2, method("/a.A/One")), (2, call()))
+    feed(pipeline, method("/a.A/One"), call(), source=2)
     assert only(pipeline).started == 5
 
 
@@ -224,5 +225,6 @@ def test_in_flight_is_summed_over_processes_and_over_folded_methods() -> None:
     pipeline = fed(*names, running(METHODS_MAX + 1, 2), running(METHODS_MAX + 2, 3))
     other = next(m for m in shown(pipeline).methods if m.method == OTHER)
     assert other.in_flight == 5
-    feed(pipeline, (2, names[0]), running(1, 1), (2, running(1, 4)))
+    feed(pipeline, running(1, 1))
+    feed(pipeline, names[0], running(1, 4), source=2)
     assert shown(pipeline).methods[1].in_flight == 5

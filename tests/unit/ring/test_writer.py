@@ -11,6 +11,7 @@ import pytest
 from pinchpoint.ring.reader import Loss, RingReader
 from pinchpoint.ring.writer import RingWriter
 from pinchpoint.schema import wire
+from pinchpoint.schema.events import RequestEvent
 from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import ProcessSample
 from pinchpoint.schema.wire import Segment, unpack_event
@@ -40,6 +41,13 @@ def write_request(writer: RingWriter, mark: int) -> None:
     offset = writer.event_offset + ((sequence - 1) & writer.event_mask) * wire.EVENT_BYTES
     fields = wire.REQUEST.unpack(pack_request(sequence, event))
     wire.REQUEST.pack_into(writer.buffer, offset, *fields)
+
+
+def mark_of(slot: bytes) -> int:
+    """The mark in a slot that `write_request` filled."""
+    event = unpack_event(slot)
+    assert isinstance(event, RequestEvent)
+    return event.arrival_ns
 
 
 def test_a_new_ring_states_its_process_and_clocks(ring_dir: Path) -> None:
@@ -141,7 +149,9 @@ def test_a_chasing_reader_sees_nothing_torn_and_counts_every_loss(
             for slot in reader.poll(Segment.EVENTS, now_ns, losses.append):
                 event = unpack_event(slot)
                 received += 1
-                torn += len({event[8], event[9], event[10], event[15]}) != 1
+                assert isinstance(event, RequestEvent)
+                marks = event.arrival_ns, event.queue_ns, event.receive_ns, event.postprocess_ns
+                torn += len(set(marks)) != 1
 
         threads = [threading.Thread(target=write) for _ in range(threads_count)]
         for thread in threads:
@@ -182,7 +192,7 @@ def test_another_process_reads_along_and_sees_the_writer_die(ring_dir: Path) -> 
         child.kill()
         assert not reader.writer_alive()
         slots = list(reader.poll(Segment.EVENTS, 0, lambda _: None))
-        assert [unpack_event(slot)[8] for slot in slots] == [1, 2, 3, 4, 5]
+        assert [mark_of(slot) for slot in slots] == [1, 2, 3, 4, 5]
         reader.close()
 
 
