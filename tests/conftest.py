@@ -4,10 +4,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import pinchpoint
 from pinchpoint.probe import activate
 from pinchpoint.probe.process import ProcessProbe
+
+# The same examples everywhere and every time; how long one takes is no property.
+settings.register_profile("pinchpoint", deadline=None, derandomize=True, database=None)
+settings.load_profile("pinchpoint")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="rewrite tests/golden instead of comparing"
+    )
 
 
 @pytest.fixture

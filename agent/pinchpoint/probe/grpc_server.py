@@ -38,6 +38,7 @@ _RESOURCE_EXHAUSTED = _CODE["RESOURCE_EXHAUSTED"]
 
 _UNARY_FUNCTION = "_unary_response_in_pool"
 _STREAM_FUNCTION = "_stream_response_in_pool"
+_RPC_FUNCTIONS = frozenset((_UNARY_FUNCTION, _STREAM_FUNCTION))
 _UNARY_THUNK = "unary_request"
 
 SIZES_MAX = 4096
@@ -257,7 +258,7 @@ class GrpcServerProbe:
         method_id, kind = served
         if method_id == _NOT_WATCHED:
             return None
-        call = Call(self.recorder, method_id, kind, server_id)
+        call = Call(self._recorder or self.recorder, method_id, kind, server_id)
         self.seen += 1
         self.active[id(call)] = call
         return _Rpc(self, call, at)
@@ -293,10 +294,7 @@ class GrpcServerProbe:
 
 def _is_rpc_task(args: tuple[Any, ...], at: int) -> bool:
     """Whether `args[at:]` is what grpcio submits for an RPC."""
-    return len(args) == at + 7 and getattr(args[at], "__name__", "") in (
-        _UNARY_FUNCTION,
-        _STREAM_FUNCTION,
-    )
+    return len(args) == at + 7 and getattr(args[at], "__name__", "") in _RPC_FUNCTIONS
 
 
 def _method_name(rpc_event: Any) -> str:
@@ -389,7 +387,10 @@ class _Rpc:
         serializer: Any,
     ) -> None:
         """What the worker executes in place of `in_pool(rpc_event, state, …)`."""
-        self._begin()
+        try:
+            self.call.start()
+        except Exception as error:
+            self._trip(error)
         if not self._ok:
             in_pool(rpc_event, state, behaviour, thunk, deserializer, serializer)
             return
@@ -414,12 +415,6 @@ class _Rpc:
             )
         finally:
             self._end(rpc_event, state)
-
-    def _begin(self) -> None:
-        try:
-            self.call.start()
-        except Exception as error:
-            self._trip(error)
 
     def _trip(self, error: Exception) -> None:
         self._ok = False

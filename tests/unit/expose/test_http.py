@@ -19,16 +19,26 @@ from tests.support.observations import known
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-@pytest.fixture
-def state() -> PublishedState:
-    return PublishedState(known().pipeline.snapshot(AgentFacts()), ready=True)
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[HttpServer, PublishedState]]:
+    """One server for all tests: closing takes as long as its poll interval."""
+    state = PublishedState()
+    server = serve("127.0.0.1:0", state)
+    yield server, state
+    server.close()
 
 
 @pytest.fixture
-def server(state: PublishedState) -> Iterator[HttpServer]:
-    running = serve("127.0.0.1:0", state)
-    yield running
-    running.close()
+def state(running: tuple[HttpServer, PublishedState]) -> PublishedState:
+    """What the server publishes, as it is at the beginning of every test."""
+    _, state = running
+    state.snapshot, state.ready = known().pipeline.snapshot(AgentFacts()), True
+    return state
+
+
+@pytest.fixture
+def server(running: tuple[HttpServer, PublishedState], state: PublishedState) -> HttpServer:
+    return running[0]
 
 
 def ask(
@@ -203,6 +213,7 @@ def test_a_taken_port_is_told_in_a_sentence(server: HttpServer) -> None:
 
 def test_a_closed_server_leaves_its_port_and_no_thread(state: PublishedState) -> None:
     """The next agent can listen there at once."""
+    before = set(threading.enumerate())
     first = serve("127.0.0.1:0", state)
     assert ask(first, "/-/healthy")[0] == 200
     first.close()
@@ -210,4 +221,4 @@ def test_a_closed_server_leaves_its_port_and_no_thread(state: PublishedState) ->
         ask(first, "/-/healthy")
     second = serve(first.address, state)
     second.close()
-    assert "http" not in {thread.name for thread in threading.enumerate()}
+    assert {thread for thread in threading.enumerate() if thread.name == "http"} <= before
