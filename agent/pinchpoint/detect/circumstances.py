@@ -57,12 +57,12 @@ class Circumstances:
 
 def consider(features: Features, reference: Figures | None) -> Circumstances | None:
     """The circumstances of a window; None if too few requests were sampled."""
-    now = figures(features.details, WINDOW_NS / 1e9)
+    now = figures(features.details, WINDOW_NS / 1e9, features.cpu_per_request_seconds)
     if now is None:
         return None
     jobs = [
         Job(
-            completed.event.arrival_ns / 1e9,
+            completed.arrival_ns / 1e9,
             completed.event.queue_ns / 1e9,
             completed.event.service_ns / 1e9,
         )
@@ -88,9 +88,8 @@ def effective_workers(features: Features) -> int:
         return features.traffic.workers
     edges = []
     for completed in features.completed:
-        event = completed.event
-        begin = event.arrival_ns + event.queue_ns
-        edges += [(begin, 1), (begin + event.service_ns, -1)]
+        begin = completed.end_ns - completed.event.service_ns
+        edges += [(begin, 1), (completed.end_ns, -1)]
     running = most = 0
     for _, step in sorted(edges):
         running += step
@@ -101,7 +100,7 @@ def effective_workers(features: Features) -> int:
 def _per_job(circumstances: Circumstances, removal: Removal) -> list[float]:
     """Seconds removed from each job: measured where it was sampled, else in proportion."""
     features = circumstances.features
-    measured = {d.arrival_ns / 1e9: removal(d) for _, d in features.details}
+    measured = {s.arrival_ns / 1e9: removal(s.detail) for s in features.details}
     service = sum(d.weight * (d.latency_ns - d.stages[QUEUE].wall_ns) for _, d in features.details)
     removed = sum(d.weight * removal(d) for _, d in features.details) * 1e9
     ratio = removed / service if service > 0 else 0.0

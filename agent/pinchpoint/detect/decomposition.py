@@ -86,6 +86,9 @@ def decompose(features: Features) -> Decomposition:
     amounts["runqueue"] = runqueue - amounts["throttled"]
     attributed = sum(amounts.values()) - amounts["unattributed"]
     amounts["unattributed"] = max(0.0, features.latency_seconds - attributed)
+    if attributed > features.latency_seconds > 0:  # clocks of different grain
+        scale = features.latency_seconds / attributed
+        amounts = {name: seconds * scale for name, seconds in amounts.items()}
     return Decomposition(features.latency_seconds, amounts, blocked, throttled_ratio)
 
 

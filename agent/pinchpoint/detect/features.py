@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pinchpoint.detect.thresholds import GIL_BEATS_MIN, PERIODS_MIN
+from pinchpoint.detect.thresholds import CPU_RECENT_NS, GIL_BEATS_MIN, PERIODS_MIN
 from pinchpoint.detect.window import Completed, Sampled, Window, counter_rate, increase
 from pinchpoint.schema.samples import (
     BusyThreadSample,
@@ -71,6 +71,7 @@ class Features:
     """Looks by stage, category and code location."""
     layers: dict[str, dict[str, float]] = field(default_factory=dict)
     cpu_cores: float | None = None
+    cpu_recent_cores: float | None = None
     cpu_limit_cores: float | None = None
     quota_cores: float | None = None
     throttled_periods_ratio: float | None = None
@@ -89,10 +90,18 @@ class Features:
 
     @property
     def cpu_utilization(self) -> float | None:
-        """CPU used over CPU allowed (the smaller of affinity and quota)."""
+        """CPU used over CPU allowed (the smaller of affinity and quota): of the window or of
+        its last seconds, whichever is more."""
         if self.cpu_cores is None or not self.cpu_limit_cores:
             return None
-        return self.cpu_cores / self.cpu_limit_cores
+        return max(self.cpu_cores, self.cpu_recent_cores or 0.0) / self.cpu_limit_cores
+
+    @property
+    def cpu_per_request_seconds(self) -> float | None:
+        """CPU of the whole process for each finished request."""
+        if self.cpu_cores is None or not self.traffic.requests:
+            return None
+        return self.cpu_cores / self.traffic.requests_per_second
 
     @property
     def service_seconds(self) -> float:
@@ -138,7 +147,8 @@ def extract(window: Window) -> Features:
         looks=_looks(window),
         sites=_sites(window),
         layers=_layers(window),
-        cpu_cores=_process_cores(window),
+        cpu_cores=_process_cores(window, 0),
+        cpu_recent_cores=_process_cores(window, CPU_RECENT_NS),
         cpu_limit_cores=min(x for x in (limit, quota.cores) if x) if limit or quota.cores else None,
         quota_cores=quota.cores,
         throttled_periods_ratio=quota.throttled_periods_ratio,
@@ -255,18 +265,20 @@ def _layers(window: Window) -> dict[str, dict[str, float]]:
     return layers
 
 
-def _rate(window: Window, sample_type: type[Sample], name: str) -> float | None:
-    rates = [
-        rate
-        for _, _, series in window.series(sample_type)
-        if (rate := counter_rate(series, name)) is not None
-    ]
+def _rate(window: Window, sample_type: type[Sample], name: str, recent_ns: int = 0) -> float | None:
+    """Rate of a cumulative field, summed over processes; of the last `recent_ns` if given."""
+    rates = []
+    for _, _, series in window.series(sample_type):
+        begin_ns = series[-1].time_ns - recent_ns if recent_ns else 0
+        rate = counter_rate([s for s in series if s.time_ns >= begin_ns], name)
+        if rate is not None:
+            rates.append(rate)
     return sum(rates) if rates else None
 
 
-def _process_cores(window: Window) -> float | None:
-    user = _rate(window, ProcessSample, "cpu_user_ns")
-    system = _rate(window, ProcessSample, "cpu_system_ns")
+def _process_cores(window: Window, recent_ns: int) -> float | None:
+    user = _rate(window, ProcessSample, "cpu_user_ns", recent_ns)
+    system = _rate(window, ProcessSample, "cpu_system_ns", recent_ns)
     return None if user is None or system is None else user + system
 
 

@@ -17,6 +17,8 @@ class Evidence:
     unit: str
     threshold: float | None
     text: str
+    below: bool = False
+    """The value speaks for the label by being below its threshold."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pinchpoint.detect.thresholds import (
     GAIN_MIN,
     GC_SHARE,
     GIL_LATE_RATIO,
+    GIL_OWN_CORES,
     GROWN_SHARE,
     HARM_RATIO,
     HEADROOM_MIN,
@@ -33,7 +34,6 @@ from pinchpoint.detect.thresholds import (
     QUEUE_SHARE,
     RUNQUEUE_SHARE,
     THROTTLED_PERIODS_RATIO,
-    WORKERS_SATURATED,
 )
 from pinchpoint.schema.events import RequestDetail
 from pinchpoint.schema.terms import STAGES, WAIT_CATEGORIES
@@ -99,6 +99,10 @@ def gil_contention(c: Circumstances) -> Finding:
         return RuledOut(label, "exclusion", reason)
     if c.throttled and not c.gil_held_by_others:
         return RuledOut(label, "exclusion", "the lock's holder is stopped by the CPU quota")
+    if not c.gil_held_by_others:
+        harm = _no_harm_of_own_python(c)
+        if harm:
+            return RuledOut(label, "harm", harm)
     blocked = _contention_blocked(c)
     gain = c.gain(blocked)
     if not _material(gain):
@@ -248,7 +252,8 @@ def model_hot_layer(c: Circumstances) -> Finding:
         concentrated = layer_share >= LAYER_SHARE
         subtype = "concentrated" if concentrated else "diffuse"
         text = f"layer {layer} of {model} takes {_percent(layer_share)} of the forward"
-        evidence.append(_ratio_evidence("top_layer_share_ratio", layer_share, LAYER_SHARE, text))
+        threshold = LAYER_SHARE if concentrated else None
+        evidence.append(_ratio_evidence("top_layer_share_ratio", layer_share, threshold, text))
         evidence.append(Evidence("layer", layer, "layer", None, f"the layer is {layer}"))
         summary += f"; {_percent(layer_share)} of it in layer {layer}"
     share_of_latency = min(1.0, cpu / max(c.decomposition.latency_seconds, 1e-9))
@@ -272,6 +277,9 @@ def insufficient_parallelism(c: Circumstances) -> Finding:
     if c.throttled or c.gil_contended or runqueue >= RUNQUEUE_SHARE:
         reason = "requests hold their workers longer because of CPU, quota or GIL"
         return RuledOut(label, "exclusion", reason)
+    held = c.grown(c.figures.service, c.reference.service if c.reference else None)
+    if held is not None and held >= HARM_RATIO:
+        return RuledOut(label, "exclusion", f"requests hold their workers {held:.1f} times as long")
     workers = c.model.servers
     gain = c.model.gain(servers=max(workers + 1, 2 * workers))
     if not _material(gain):
@@ -286,11 +294,13 @@ def insufficient_parallelism(c: Circumstances) -> Finding:
             f"({_milliseconds(queue)} a request)",
         ),
         Evidence("workers", float(workers), "threads", None, f"{workers} requests run at once"),
-        _ratio_evidence(
+        Evidence(
             "cpu_utilization_ratio",
             f.cpu_utilization,
+            "ratio",
             CPU_IDLE,
             f"only {_percent(f.cpu_utilization)} of the CPU is used",
+            below=True,
         ),
     )
     noun = "worker" if workers == 1 else "workers"
@@ -314,11 +324,10 @@ def queue_saturation(c: Circumstances) -> Finding:
         return RuledOut(label, "mechanism", reason)
     if c.throttled or c.gil_contended:
         return RuledOut(label, "exclusion", "quota or GIL explain the waiting")
-    cost = c.figures.preprocess_cpu + c.figures.forward_cpu
-    if c.reference:
-        grown = cost / max(1e-6, c.reference.preprocess_cpu + c.reference.forward_cpu)
-        if grown >= HARM_RATIO and c.figures.requests < c.reference.requests * HARM_RATIO:
-            return RuledOut(label, "exclusion", f"each request costs {grown:.1f} times its usual")
+    cost, usual = c.figures.process_cpu, c.reference.process_cpu if c.reference else None
+    if cost and usual and cost >= HARM_RATIO * usual:
+        reason = f"the process burns {cost / usual:.1f} times its usual CPU for each request"
+        return RuledOut(label, "exclusion", reason)
     busy = c.model.utilization
     gain = c.model.gain(servers=2 * c.model.servers, removed=_half_runqueue(c))
     if not _material(gain):
@@ -337,7 +346,7 @@ def queue_saturation(c: Circumstances) -> Finding:
         _ratio_evidence(
             "worker_utilization_ratio",
             busy,
-            WORKERS_SATURATED,
+            None,
             f"workers are {_percent(busy)} busy",
         ),
         Evidence("request_rate", rate, "requests/s", None, f"{rate:.0f} requests/s arrive"),
@@ -414,6 +423,20 @@ def _no_harm(c: Circumstances, grown: float | None, what: str, seconds: float) -
         f"no reference is known yet and {_percent(headroom)} of capacity is free "
         f"({what}: {_milliseconds(seconds)} a request)"
     )
+
+
+def _no_harm_of_own_python(c: Circumstances) -> str:
+    """Why waits for a lock that only requests hold do no harm; empty if they do. Such a
+    service is made of Python: what it waits at its usual load is its usual."""
+    slower = c.grown(c.figures.latency, c.reference.latency if c.reference else None)
+    if slower is not None:
+        if slower >= HARM_RATIO:
+            return ""
+        return f"requests share the lock among themselves, at {slower:.2f} times the usual latency"
+    cores = c.features.cpu_cores or 0.0
+    if cores >= GIL_OWN_CORES:
+        return ""
+    return f"no reference is known yet, and {cores:.2f} cores of Python leave the lock headroom"
 
 
 def _throttling_explains(c: Circumstances, excess_cpu_seconds: float) -> bool:

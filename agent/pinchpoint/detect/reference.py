@@ -38,12 +38,17 @@ class Figures:
     waiting: float
     """Blocked in the service, the waits for a CPU taken off: an answer that has come still
     waits for the thread that takes it, about as long as the request itself waits to run."""
+    service: float
     latency: float
+    process_cpu: float | None
+    """CPU of the whole process for each request, whoever burns it."""
     requests: float
     """How many requests a second the figures stand for."""
 
 
-def figures(details: Iterable[Sampled], seconds: float) -> Figures | None:
+def figures(
+    details: Iterable[Sampled], seconds: float, process_cpu: float | None
+) -> Figures | None:
     """The figures of some sampled requests; None if there are too few."""
     rows = [detail for _, detail in details]
     if len(rows) < REQUESTS_MIN:
@@ -52,7 +57,9 @@ def figures(details: Iterable[Sampled], seconds: float) -> Figures | None:
         preprocess_cpu=median(sum(d.stages[i].cpu_ns for i in _PREPROCESS) for d in rows) / 1e9,
         forward_cpu=median(d.stages[_FORWARD].cpu_ns for d in rows) / 1e9,
         waiting=median(_waiting_ns(d) for d in rows) / 1e9,
+        service=median(d.latency_ns - d.stages[_QUEUE].wall_ns for d in rows) / 1e9,
         latency=median(d.latency_ns for d in rows) / 1e9,
+        process_cpu=process_cpu,
         requests=sum(d.weight for d in rows) / seconds,
     )
 
@@ -94,6 +101,13 @@ class Reference:
             preprocess_cpu=median(r.preprocess_cpu for r in rows),
             forward_cpu=median(r.forward_cpu for r in rows),
             waiting=median(r.waiting for r in rows),
+            service=median(r.service for r in rows),
             latency=median(r.latency for r in rows),
+            process_cpu=_median_of_known(r.process_cpu for r in rows),
             requests=median(r.requests for r in rows),
         )
+
+
+def _median_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

@@ -16,6 +16,10 @@ the same two-of-three rule."""
 REQUESTS_MIN = 4
 """Fewer finished requests in a window support no claim (DETECTOR 4.1)."""
 
+SILENCE_NS = 5_000_000_000
+"""A serving process samples itself every second; five missed in a row and it hangs as a
+whole, its samplers included."""
+
 DETAILS_MIN = 12
 """Fewer sampled requests give no stable shares: the standard error of a share of one half
 is then 14 %, the materiality threshold itself."""
@@ -62,6 +66,10 @@ GIL_OTHER_CORES = 0.25
 """CPU of Python threads that serve no request, above which they, not the requests, hold
 the interpreter lock: a thread that makes a third of the beats late must run that often."""
 
+GIL_OWN_CORES = 0.80
+"""Python that only the requests run, without a usual to compare: 20 % headroom of the one
+core that the interpreter lock lets it use (DESIGN 5)."""
+
 GC_SHARE = 0.03
 """Collector pauses above this share of wall time explain late heartbeats (DETECTOR 3)."""
 
@@ -91,12 +99,13 @@ it at a utilisation of 0.46."""
 CPU_IDLE = 0.50
 """insufficient_parallelism: hardware is idle below this utilisation (DETECTOR 3)."""
 
+CPU_RECENT_NS = 3_000_000_000
+"""Queues jump at once, the CPU use of a window follows slowly: its last three seconds are
+looked at as well."""
+
 CPU_SATURATED = 0.60
 """queue_saturation: utilisation of the CPUs that the server may use. The clients and the
 kernel's network work of a small machine take the rest; above it the run queue is own."""
-
-WORKERS_SATURATED = 0.85
-"""queue_saturation: share of the pool that is busy (DETECTOR 3: rho >= .85)."""
 
 QUEUE_RHO_AFTER = 0.80
 """If utilisation falls below this without another cause, queueing is its effect

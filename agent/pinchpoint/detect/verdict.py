@@ -36,6 +36,7 @@ from pinchpoint.detect.thresholds import (
     HARM_RATIO,
     HOP_NS,
     REQUESTS_MIN,
+    SILENCE_NS,
     SLOW_RATIO,
     UNATTRIBUTED_MAX,
 )
@@ -119,7 +120,7 @@ class Detector:
             found, ruled_out = rank([mechanism(circumstances) for mechanism in MECHANISMS])
         active = self._settle(tick.time_ns, found)
         state, reason = self._state(features, circumstances, active)
-        self._learn(tick.time_ns, state)
+        self._learn(tick.time_ns, state, features)
         return Verdict(
             time_ns=tick.time_ns,
             wall_ns=tick.wall_ns,
@@ -156,6 +157,9 @@ class Detector:
         self._slow.look(self._looked_ns, c is not None and _slow(c))
         if active:
             return "bottleneck", active[0].found.summary
+        if self._window.silent_ns() >= SILENCE_NS:
+            seconds = self._window.silent_ns() / 1e9
+            return "unknown", f"a serving process has said nothing for {seconds:.0f} s: it hangs"
         if traffic.requests < REQUESTS_MIN:
             if not traffic.in_flight:
                 return "idle", f"{traffic.requests} requests in the last 10 s"
@@ -168,11 +172,11 @@ class Detector:
             return "unknown", _unexplained(c)
         return "healthy", "nothing is in the way: no cause both matters and does harm"
 
-    def _learn(self, now_ns: int, state: str) -> None:
+    def _learn(self, now_ns: int, state: str, features: Features) -> None:
         second = None
         if state == "healthy" and not any(h.active for h in self._labels.values()):
             recent = [s for s in self._window.details if s.end_ns > now_ns - HOP_NS]
-            second = figures(recent, HOP_NS / 1e9)
+            second = figures(recent, HOP_NS / 1e9, features.cpu_per_request_seconds)
         self._reference.learn(now_ns, second)
 
 

@@ -24,12 +24,22 @@ class Completed(NamedTuple):
     end_ns: int
     event: RequestEvent
 
+    @property
+    def arrival_ns(self) -> int:
+        """When it came, on the reader's clock."""
+        return self.end_ns - self.event.latency_ns
+
 
 class Sampled(NamedTuple):
     """A sampled request with the time it ended."""
 
     end_ns: int
     detail: RequestDetail
+
+    @property
+    def arrival_ns(self) -> int:
+        """When it came, on the reader's clock."""
+        return self.end_ns - self.detail.latency_ns
 
 
 class Look(NamedTuple):
@@ -63,6 +73,7 @@ class Window:
         self.layers: deque[Layer] = deque(maxlen=REQUESTS_MAX)
         self._series: dict[SeriesKey, deque[Sample]] = {}
         self._offsets: dict[int, int] = {}
+        self._heard: dict[int, int] = {}
         self.now_ns = 0
 
     def open_source(self, source: int, offset_ns: int) -> None:
@@ -72,6 +83,7 @@ class Window:
     def close_source(self, source: int) -> None:
         """A source is gone: its gauges no longer speak for the service."""
         self._offsets.pop(source, None)
+        self._heard.pop(source, None)
         for key in [key for key in self._series if key[0] == source]:
             del self._series[key]
 
@@ -94,6 +106,8 @@ class Window:
             layer = self._names.text(source, record.layer_id)
             self.layers.append(Layer(record.time_ns + offset, model, layer, record))
         else:
+            if type(record).scope != "host":
+                self._heard[source] = record.time_ns + offset
             key = (source, type(record), record.instance)
             self._series.setdefault(key, deque(maxlen=64)).append(record)
 
@@ -101,16 +115,18 @@ class Window:
         """Move to `now_ns` and drop what is older than the window."""
         self.now_ns = now_ns
         begin_ns = now_ns - WINDOW_NS
-        _drop_before(self.requests, begin_ns)
-        _drop_before(self.details, begin_ns)
-        _drop_before(self.looks, begin_ns)
-        _drop_before(self.layers, begin_ns)
+        for entries in (self.requests, self.details, self.looks, self.layers):
+            _drop(entries, begin_ns, now_ns + WINDOW_NS)
         for key, series in list(self._series.items()):
             offset = self._offsets.get(key[0], 0)
-            while series and series[0].time_ns + offset < begin_ns:
+            while series and not begin_ns <= series[0].time_ns + offset <= now_ns + WINDOW_NS:
                 series.popleft()
             if not series:
                 del self._series[key]
+
+    def silent_ns(self) -> int:
+        """How long the longest-silent open source has said nothing; 0 without sources."""
+        return max((self.now_ns - heard for heard in self._heard.values()), default=0)
 
     def series(self, sample_type: type[SampleT]) -> Iterable[tuple[int, int, list[SampleT]]]:
         """`(source, instance, samples in order)` of every series of a type."""
@@ -123,12 +139,15 @@ class Window:
         return self._names.text(source, instance)
 
 
-def _drop_before(
-    entries: deque[Completed] | deque[Sampled] | deque[Look] | deque[Layer], begin_ns: int
+def _drop(
+    entries: deque[Completed] | deque[Sampled] | deque[Look] | deque[Layer],
+    begin_ns: int,
+    end_ns: int,
 ) -> None:
     # The first field of each entry is its time. Sources interleave, so the order is only
-    # nearly that of time; an entry a poll too old is dropped a poll later.
-    while entries and entries[0][0] < begin_ns:
+    # nearly that of time; an entry a poll too old is dropped a poll later. One from far in
+    # the future (a damaged record) must not keep those behind it.
+    while entries and not begin_ns <= entries[0][0] <= end_ns:
         entries.popleft()
 
 

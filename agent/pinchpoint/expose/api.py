@@ -52,6 +52,7 @@ def _active(verdict: Verdict, active: Active) -> dict[str, Any]:
                 "value": e.value,
                 "unit": e.unit,
                 "threshold": e.threshold,
+                "comparison": None if e.threshold is None else "<" if e.below else ">=",
                 "text": e.text,
             }
             for e in found.evidence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from pinchpoint.detect.labels import LABELS, STATES
+from pinchpoint.detect.thresholds import HOP_NS
 from pinchpoint.detect.verdict import Detector, Verdict
 from pinchpoint.pipeline.readings import Readings
 from pinchpoint.pipeline.shares import Shares
@@ -102,7 +103,8 @@ class Pipeline:
     def _settle(self, before: Verdict, now: Verdict) -> None:
         self._shares.settle(now)
         was = {active.found.label.type for active in before.active}
-        elapsed = (now.time_ns - before.time_ns) / 1e9
+        # A suspended agent saw nothing of the gap.
+        elapsed = min(now.time_ns - before.time_ns, 2 * HOP_NS) / 1e9
         for active in now.active:
             label = active.found.label.type
             if label in was:

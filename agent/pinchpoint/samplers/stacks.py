@@ -13,6 +13,7 @@ Free-threaded builds: `sys._current_frames()` stops the other threads for a mome
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -195,10 +196,31 @@ def _named_wait(wait: Wait) -> str | None:
     return "lock" if wait.called in ("acquire", WITH) else None
 
 
+_COLLECTS_WHERE_IT_ALLOCATES = sys.version_info < (3, 12)
+
+
+def _frame_of(thread_id: int) -> FrameType | None:
+    """The thread's innermost frame.
+
+    Before 3.12 an allocation inside `sys._current_frames()` can start a collection while the
+    interpreter's thread list is locked. If a callback or finaliser then lets another thread
+    run, and that one starts or ends a thread, the whole process is stuck for ever
+    (CPython issue 106883, repaired in 3.11.9 by what is done here).
+    """
+    pause = _COLLECTS_WHERE_IT_ALLOCATES and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        # The snapshot holds this very frame: bound to a name, it would be a reference cycle
+        # that keeps the variables of every thread alive until the next collection.
+        return sys._current_frames().get(thread_id)
+    finally:
+        if pause:
+            gc.enable()
+
+
 def _see(thread_id: int) -> Seen | None:
-    # The snapshot holds this very frame: bound to a name, it would be a reference cycle that
-    # keeps the variables of every thread alive until the next collection.
-    frame = sys._current_frames().get(thread_id)
+    frame = _frame_of(thread_id)
     if frame is None:
         return None
     shown = _shown(frame)

@@ -96,6 +96,8 @@ _DETAIL_PAD = DETAIL_BYTES - 8 - struct.calcsize(_DETAIL_HEAD) - STAGE_COUNT * 2
 DETAIL = struct.Struct(f"{_DETAIL_HEAD}{STAGE_COUNT * 3}Q{_DETAIL_PAD}xQ")
 
 SAMPLE_VALUES_MAX = 48
+SAMPLE_VALUE_MAX = 2.0**64
+"""Counters are unsigned 64-bit at their source; anything larger (or no number) is damage."""
 _SAMPLE_HEAD = "@QHHIQQ"
 _SAMPLE_PAD = DETAIL_BYTES - 8 - struct.calcsize(_SAMPLE_HEAD) - SAMPLE_VALUES_MAX * 8
 SAMPLE = struct.Struct(f"{_SAMPLE_HEAD}{SAMPLE_VALUES_MAX}d{_SAMPLE_PAD}xQ")
@@ -243,8 +245,8 @@ def unpack_detail(slot: bytes) -> RequestDetail | Sample:
         for bit, name in enumerate(_SAMPLE_FIELDS[sample_type]):
             if presence >> bit & 1:
                 value = frame[6 + bit]
-                if value != value or value in (float("inf"), float("-inf")):
-                    raise InvalidRecordError(f"{sample_type.__name__}.{name} is not finite")
+                if not abs(value) <= SAMPLE_VALUE_MAX:
+                    raise InvalidRecordError(f"{sample_type.__name__}.{name} is no reading")
                 given[name] = value
         sample: Sample = sample_type(time, instance, **given)
         return sample

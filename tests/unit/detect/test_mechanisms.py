@@ -351,11 +351,11 @@ def test_requests_that_have_become_dear_are_not_too_many() -> None:
 
 
 def test_queueing_behind_a_slow_dependency_is_its_effect() -> None:
-    """The dependency is primary, the queue is told to follow from it."""
+    """The dependency is primary; workers are held longer than usual, not too few."""
     verdict = after(WAITING.stage("preprocess", blocked=38.0), WAITING)
     assert verdict.primary == "downstream_wait"
     assert "insufficient_parallelism" not in labels(verdict)
-    assert "downstream_wait" in reason(verdict, "insufficient_parallelism")
+    assert "hold their workers" in reason(verdict, "insufficient_parallelism")
 
 
 def test_calls_alone_make_no_bottleneck_of_a_service_that_has_always_made_them() -> None:

@@ -14,7 +14,15 @@ from pinchpoint.detect.window import Sampled
 from pinchpoint.schema.events import StageTime
 from tests.support.observations import MILLISECOND_NS, SECOND_NS, request
 
-USUAL = Figures(preprocess_cpu=1.0, forward_cpu=2.0, waiting=3.0, latency=4.0, requests=50.0)
+USUAL = Figures(
+    preprocess_cpu=1.0,
+    forward_cpu=2.0,
+    waiting=3.0,
+    service=3.5,
+    latency=4.0,
+    process_cpu=2.5,
+    requests=50.0,
+)
 LAG_SECONDS = REFERENCE_LAG_NS // SECOND_NS
 PURGE_SECONDS = REFERENCE_PURGE_NS // SECOND_NS
 
@@ -92,8 +100,8 @@ def test_memory_is_bounded_and_holds_the_newest() -> None:
 def test_too_few_requests_give_no_figures() -> None:
     """Below the least number of requests nothing is claimed."""
     one = sampled({"forward": StageTime(10, 5, 0)})
-    assert figures([one] * (REQUESTS_MIN - 1), 1.0) is None
-    assert figures([one] * REQUESTS_MIN, 1.0) is not None
+    assert figures([one] * (REQUESTS_MIN - 1), 1.0, None) is None
+    assert figures([one] * REQUESTS_MIN, 1.0, None) is not None
 
 
 def test_figures_are_the_medians_of_what_requests_are_made_of() -> None:
@@ -108,5 +116,5 @@ def test_figures_are_the_medians_of_what_requests_are_made_of() -> None:
         },
         weight=5.0,
     )
-    result = figures([one] * 10, 2.0)
-    assert result == Figures(0.003, 0.006, 0.001, 0.116, 25.0)
+    result = figures([one] * 10, 2.0, 0.02)
+    assert result == Figures(0.003, 0.006, 0.001, 0.016, 0.116, 0.02, 25.0)

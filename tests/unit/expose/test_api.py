@@ -11,6 +11,7 @@ from pinchpoint.snapshot import AgentFacts, Snapshot
 from tests.support.observations import known
 from tests.unit.detect.faults import FAULTS
 
+EVIDENCE_KEYS = {"name", "value", "unit", "threshold", "comparison", "text"}
 KEYS = {
     "schema",
     "time_seconds",
@@ -65,7 +66,7 @@ def test_a_bottleneck_is_told_with_its_evidence_and_remedies(label: str) -> None
     assert primary["since_seconds"] > 0
     assert primary["remedies"]
     assert primary["whatif"]["mean_latency_reduction_ratio"] > 0.1
-    assert {"name", "value", "unit", "threshold", "text"} == set(primary["evidence"][0])
+    assert set(primary["evidence"][0]) == EVIDENCE_KEYS
     parts = document["decomposition"]["components"]
     assert [part["name"] for part in parts] == list(COMPONENTS)
     assert sum(part["share_ratio"] for part in parts) == pytest.approx(1.0)

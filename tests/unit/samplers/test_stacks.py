@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pinchpoint.samplers import stacks
 from pinchpoint.samplers.code_origin import Origin
 from pinchpoint.samplers.kernel_wait import KernelView, KernelWait
 from pinchpoint.samplers.stacks import (
@@ -407,3 +410,37 @@ def test_without_the_kernels_view_the_called_name_decides(
 )  # fmt: skip
 def test_evidence_gives_the_category(wait: Wait, expected: str) -> None:
     assert categorise(wait) == expected
+
+
+def test_no_collection_runs_while_the_frames_of_all_threads_are_taken() -> None:
+    """One that did would hang the process for ever before CPython 3.12 (issue 106883)."""
+    inside: list[str] = []
+
+    def note(phase: str, _info: dict[str, int]) -> None:
+        caller = sys._getframe(1)
+        inside.append(f"{phase} {caller.f_code.co_name}")
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(note)
+    try:
+        gc.set_threshold(1)
+        for _ in range(200):
+            stacks._frame_of(threading.get_ident())
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(note)
+
+    assert inside, "the threshold of one must have caused collections outside"
+    assert sys.version_info >= (3, 12) or not [name for name in inside if "_frame_of" in name]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_look_leaves_the_collector_as_the_server_has_set_it(enabled: bool) -> None:
+    """A server that has switched the collector off keeps it off."""
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        stacks._frame_of(threading.get_ident())
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
