@@ -23,7 +23,7 @@ SIZES = st.none() | st.integers(0, wire.UNKNOWN_BYTES - 1)
 SEQUENCES = st.integers(1, 2**64 - 1)
 TYPES = st.integers(0, len(GRPC_TYPES) - 1)
 CODES = st.integers(0, len(GRPC_CODES) - 1)
-VALUES = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.floats(-wire.SAMPLE_VALUE_MAX, wire.SAMPLE_VALUE_MAX)
 
 REQUESTS = st.builds(
     RequestEvent,
