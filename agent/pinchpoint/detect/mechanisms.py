@@ -18,6 +18,7 @@ from pinchpoint.detect.features import DOWNSTREAM_CATEGORIES, PREPROCESS_STAGES
 from pinchpoint.detect.findings import Evidence, Finding, Found, RuledOut
 from pinchpoint.detect.replay_model import Gain
 from pinchpoint.detect.thresholds import (
+    COMPARED_MIN,
     CPU_IDLE,
     CPU_SATURATED,
     DOWNSTREAM_SHARE,
@@ -409,6 +410,9 @@ def _cpu_stage(
 
 def _no_harm(c: Circumstances, grown: float | None, what: str, seconds: float) -> str:
     """Why a label of composition does no harm; empty if it does."""
+    requests = len(c.features.details)
+    if requests < COMPARED_MIN:
+        return f"{requests} requests are too few to tell what is unusual"
     if grown is not None:
         if grown >= HARM_RATIO:
             return ""

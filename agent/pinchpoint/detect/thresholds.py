@@ -20,9 +20,10 @@ SILENCE_NS = 5_000_000_000
 """A serving process samples itself every second; five missed in a row and it hangs as a
 whole, its samplers included."""
 
-DETAILS_MIN = 12
-"""Fewer sampled requests give no stable shares: the standard error of a share of one half
-is then 14 %, the materiality threshold itself."""
+COMPARED_MIN = 12
+"""Fewer sampled requests are not compared with the usual: inputs differ, and the standard
+error of a share of one half is then 14 %, the materiality threshold itself. Labels that rest
+on counters of their own need no such comparison."""
 
 GAIN_MIN = 0.15
 """Materiality: taking the cause away must gain this much latency (DETECTOR 4.4, gate 2)."""

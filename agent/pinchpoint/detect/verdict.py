@@ -32,7 +32,7 @@ from pinchpoint.detect.mechanisms import MECHANISMS
 from pinchpoint.detect.rank import order, rank
 from pinchpoint.detect.reference import Figures, Reference, figures
 from pinchpoint.detect.thresholds import (
-    DETAILS_MIN,
+    COMPARED_MIN,
     HARM_RATIO,
     HOP_NS,
     REQUESTS_MIN,
@@ -112,7 +112,7 @@ class Detector:
         traffic = features.traffic
         reference = self._reference.figures()
         circumstances = None
-        if traffic.requests >= REQUESTS_MIN and len(features.details) >= DETAILS_MIN:
+        if traffic.requests >= REQUESTS_MIN:
             circumstances = consider(features, reference)
         found: list[Found] = []
         ruled_out: list[RuledOut] = []
@@ -182,7 +182,7 @@ class Detector:
 
 def _slow(c: Circumstances) -> bool:
     """Slower than usual at no more than the usual load."""
-    if c.reference is None:
+    if c.reference is None or len(c.features.details) < COMPARED_MIN:
         return False
     usual = c.reference
     loaded = c.figures.requests > usual.requests * HARM_RATIO

@@ -10,6 +10,7 @@ from pinchpoint.detect.thresholds import WINDOW_NS
 from pinchpoint.schema.events import LayerEvent, RequestDetail, RequestEvent, StackEvent
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.samples import Sample
+from pinchpoint.schema.terms import UNARY
 
 REQUESTS_MAX = 20_000
 DETAILS_MAX = 4_000
@@ -63,7 +64,11 @@ SeriesKey = tuple[int, type[Sample], int]
 
 
 class Window:
-    """Everything of the last `WINDOW_NS`, by the time it ended or was read."""
+    """Everything of the last `WINDOW_NS`, by the time it ended or was read.
+
+    Of RPCs only the unary ones: a stream lasts as long as its client likes, and most of it
+    is waiting for the next message.
+    """
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -93,12 +98,17 @@ class Window:
         """Take in a record of a source."""
         offset = self._offsets.get(source, 0)
         if isinstance(record, RequestEvent):
-            end_ns = record.arrival_ns + record.latency_ns + offset
-            self.requests.append(Completed(end_ns, record))
+            if record.grpc_type == UNARY:
+                end_ns = record.arrival_ns + record.latency_ns + offset
+                self.requests.append(Completed(end_ns, record))
         elif isinstance(record, RequestDetail):
-            end_ns = record.arrival_ns + record.latency_ns + offset
-            self.details.append(Sampled(end_ns, record))
+            if record.grpc_type == UNARY:
+                end_ns = record.arrival_ns + record.latency_ns + offset
+                self.details.append(Sampled(end_ns, record))
         elif isinstance(record, StackEvent):
+            method = self._names.get(source, record.method_id)
+            if method is not None and method.detail != UNARY:
+                return
             location = self._names.text(source, record.location_id)
             self.looks.append(Look(record.time_ns + offset, record, location))
         elif isinstance(record, LayerEvent):

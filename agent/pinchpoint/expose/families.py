@@ -168,7 +168,7 @@ _REQUESTS = (
     Family(
         "pinchpoint_request_time_seconds",
         "counter",
-        "Time of all requests by where it went; components are disjoint and sum to it.",
+        "Time of all unary requests by where it went; components are disjoint and sum to it.",
         ("component",),
         lambda s: (((name,), seconds) for name, seconds in s.component_seconds.items()),
     ),

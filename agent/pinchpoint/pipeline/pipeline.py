@@ -22,6 +22,7 @@ from pinchpoint.schema.observations import (
     Tick,
 )
 from pinchpoint.schema.samples import MethodSample, Sample
+from pinchpoint.schema.terms import UNARY
 from pinchpoint.snapshot import AgentFacts, Snapshot
 
 
@@ -85,7 +86,8 @@ class Pipeline:
             self._traffic.request(source, record)
         elif isinstance(record, RequestDetail):
             self._traffic.detail(record)
-            self._shares.detail(record)
+            if record.grpc_type == UNARY:
+                self._shares.detail(record)
         elif isinstance(record, ForwardEvent):
             self._traffic.forward(source, record)
         elif isinstance(record, LayerEvent):

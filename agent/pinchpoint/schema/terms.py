@@ -58,6 +58,8 @@ CATEGORY_INDEX = {name: index for index, name in enumerate(WAIT_CATEGORIES)}
 
 GRPC_TYPES: tuple[str, ...] = ("unary", "client_stream", "server_stream", "bidi_stream")
 
+UNARY = GRPC_TYPES.index("unary")
+
 GRPC_CODES: tuple[str, ...] = (
     "OK",
     "CANCELLED",

@@ -8,8 +8,9 @@ import pytest
 
 from pinchpoint.detect.thresholds import SILENCE_NS
 from pinchpoint.pipeline import Pipeline
-from pinchpoint.schema.events import RequestDetail, RequestEvent
-from pinchpoint.schema.observations import Observation, Tick
+from pinchpoint.schema.events import RequestDetail, RequestEvent, StackEvent, StageTime
+from pinchpoint.schema.observations import Name, NameKind, Observation, Record, Tick
+from pinchpoint.schema.terms import CATEGORY_INDEX, GRPC_TYPES, STAGE_INDEX
 from tests.support.observations import (
     HEALTHY,
     SECOND_NS,
@@ -18,6 +19,7 @@ from tests.support.observations import (
     gate,
     known,
     reason,
+    request,
     watch,
 )
 from tests.unit.detect.faults import CALLS, DEAR, SATURATED
@@ -145,3 +147,27 @@ def test_components_never_exceed_the_latency() -> None:
         if verdict is not None and verdict.decomposition.latency_seconds:
             total = sum(verdict.decomposition.components.values())
             assert total == pytest.approx(verdict.decomposition.latency_seconds)
+
+
+def test_streams_are_no_slow_requests() -> None:
+    """A stream that is open for a minute waits for its client, not for another service."""
+    scene = known()
+    stream = Name(900, NameKind.METHOD, GRPC_TYPES.index("bidi_stream"), "/pkg.Service/Talk")
+    times = {"handler": StageTime(60 * SECOND_NS, SECOND_NS // 100, 0)}
+    watch(scene.pipeline, [Observation(1, stream)])
+    for _ in range(12):
+        now_ns = scene.service.now_ns
+        event, detail = request(
+            now_ns - 60 * SECOND_NS,
+            times,
+            grpc_type=GRPC_TYPES.index("bidi_stream"),
+            method_id=stream.name_id,
+        )
+        waits = StackEvent(
+            CATEGORY_INDEX["socket"], STAGE_INDEX["preprocess"], 7, stream.name_id, 0, now_ns
+        )
+        records: list[Record] = [event, detail, *[waits] * 5]
+        watch(scene.pipeline, [Observation(1, record) for record in records])
+        (verdict,) = scene.run(HEALTHY, 1)
+    assert verdict.primary == "healthy"
+    assert verdict.decomposition.components["downstream"] == 0
