@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken note of at once and acted on only where it is safe."""
+"""Ctrl-C, SIGTERM and a closed terminal: noted at once, acted on only where it is safe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType
 
-_EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_EXIT_STATUS = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Interrupted(Exception):

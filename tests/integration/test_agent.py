@@ -302,16 +302,16 @@ def test_what_is_no_ring_is_counted_and_said_once(agent: Sidecar, ring_dir: Path
 # Its own life
 
 
-def test_an_agent_without_any_server_is_healthy_and_says_idle(agent: Sidecar) -> None:
+def test_an_agent_without_any_server_is_healthy_and_says_so(agent: Sidecar) -> None:
     """Nothing to read is no fault: probes of the pod pass and there is a verdict."""
     assert agent.http.get("/-/healthy") == (200, "healthy\n")
     assert agent.http.get("/-/ready") == (200, "ready\n")
     metrics = agent.http.scrape_when(lambda scrape: scrape.values("pinchpoint_rings"))
-    assert metrics.values("pinchpoint_bottleneck_primary_info", type="idle") == [1]
+    assert metrics.values("pinchpoint_bottleneck_primary_info", type="unknown") == [1]
     assert metrics.total("pinchpoint_rings") == 0
     verdict = agent.http.verdict()
     assert verdict is not None
-    assert (verdict["state"], verdict["decomposition"]) == ("idle", None)
+    assert (verdict["state"], verdict["decomposition"]) == ("unknown", None)
 
 
 def test_an_unknown_path_is_404(agent: Sidecar) -> None:

@@ -101,10 +101,13 @@ def processes_with(text: str) -> list[int]:
     return found
 
 
+AGENTS_OWN = ("serving metrics", ": idle: ", ": unknown: ")
+
+
 def ours(stderr: str) -> list[str]:
     """What Pinchpoint said, its agent's own report left out."""
     lines = [text for text in stderr.splitlines() if text.startswith("pinchpoint: ")]
-    return [text for text in lines if "serving metrics" not in text and ": idle: " not in text]
+    return [text for text in lines if not any(t in text for t in AGENTS_OWN)]
 
 
 # The command's exit code, signals and streams

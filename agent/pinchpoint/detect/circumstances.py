@@ -75,7 +75,7 @@ def consider(features: Features, reference: Figures | None) -> Circumstances | N
         decomposition=decompose(features),
         figures=now,
         reference=reference,
-        model=Model(jobs, effective_workers(features)),
+        model=Model(jobs, effective_workers(features), *features.window_seconds),
         throttled=throttled,
         gil_contended=(features.gil_late_ratio or 0.0) >= GIL_LATE_RATIO,
         gil_held_by_others=others,

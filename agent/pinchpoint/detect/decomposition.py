@@ -118,7 +118,9 @@ def _split(
     seen = sum(waits.values())
     # With a free interpreter lock the categories are the only places where a handler can
     # have waited, so they share all of it; else the lock takes what they do not explain.
-    scale = left / seen if seen > left or (seen and not contended) else 1.0
+    # Under torch some may have waited for its thread pool instead.
+    only_these = not contended and sum(looks[c] for c in _COMPONENT_OF) > looks["torch"]
+    scale = left / seen if seen > left or (seen and only_these) else 1.0
     for category, seconds in waits.items():
         component = _COMPONENT_OF[category]
         given[component] = given.get(component, 0.0) + seconds * scale

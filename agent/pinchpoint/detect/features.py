@@ -13,7 +13,6 @@ from pinchpoint.schema.samples import (
     BusyThreadSample,
     CgroupCpuSample,
     MethodSample,
-    PressureSample,
     ProcessSample,
     PythonSample,
     Sample,
@@ -61,6 +60,8 @@ class Features:
 
     traffic: Traffic
     completed: tuple[Completed, ...] = ()
+    window_seconds: tuple[float, float] = (0.0, 0.0)
+    """Begin and end of what the window covers."""
     details: tuple[Sampled, ...] = ()
     weight: float = 0.0
     latency_seconds: float = 0.0
@@ -79,14 +80,10 @@ class Features:
     throttled_share: float | None = None
     runqueue_share: float | None = None
     gil_late_ratio: float | None = None
-    gil_wait_share: float | None = None
     gc_share: float | None = None
     request_cores: float | None = None
     python_cores: float | None = None
-    native_cores: float | None = None
     busiest_thread: tuple[str, float] | None = None
-    memory_pressure_share: float | None = None
-    io_pressure_share: float | None = None
 
     @property
     def cpu_utilization(self) -> float | None:
@@ -102,6 +99,14 @@ class Features:
         if self.cpu_cores is None or not self.traffic.requests:
             return None
         return self.cpu_cores / self.traffic.requests_per_second
+
+    @property
+    def request_python_cores(self) -> float | None:
+        """CPU of the request threads outside the forwards: what may hold the GIL."""
+        if self.request_cores is None:
+            return None
+        forward = self.cpu_of(("forward",)) * self.traffic.requests_per_second
+        return max(0.0, self.request_cores - forward)
 
     @property
     def service_seconds(self) -> float:
@@ -139,6 +144,7 @@ def extract(window: Window) -> Features:
     return Features(
         traffic=_traffic(window),
         completed=tuple(window.requests),
+        window_seconds=(window.now_ns / 1e9 - _span_seconds(window), window.now_ns / 1e9),
         details=details,
         weight=weight,
         latency_seconds=_mean(details, weight, lambda d: d.detail.latency_ns),
@@ -158,10 +164,7 @@ def extract(window: Window) -> Features:
         **_python(window),
         request_cores=_rate(window, ThreadsSample, "request_cpu_ns"),
         python_cores=_rate(window, ThreadsSample, "python_cpu_ns"),
-        native_cores=_rate(window, ThreadsSample, "native_cpu_ns"),
         busiest_thread=_busiest_thread(window),
-        memory_pressure_share=_pressure(window, "memory_some_ns"),
-        io_pressure_share=_pressure(window, "io_some_ns"),
     )
 
 
@@ -183,7 +186,11 @@ def _traffic(window: Window) -> Traffic:
         for _, _, series in window.series(ServerSample)
         if (values := [s.workers_busy for s in series if s.workers_busy is not None])
     ]
-    in_flight = [series[-1].in_flight for _, _, series in window.series(MethodSample)]
+    in_flight = [
+        series[-1].in_flight
+        for source, instance, series in window.series(MethodSample)
+        if window.is_unary(source, instance)
+    ]
     ages = [s.oldest_age_ns / 1e9 for s in servers if s.oldest_age_ns is not None]
     seconds = _span_seconds(window)
     count = len(latencies)
@@ -316,18 +323,19 @@ def _cgroup(window: Window) -> _Quota:
 
 def _python(window: Window) -> dict[str, float | None]:
     beats = late = 0.0
-    gil_wait = gc_share = None
+    gc_share: float | None = None
     for _, _, series in window.series(PythonSample):
         series_beats = increase(series, "beats")
+        gc_share = max(gc_share or 0.0, counter_rate(series, "gc_pause_ns") or 0.0)
         if not series_beats or series_beats < GIL_BEATS_MIN:
             continue
+        series_late = increase(series, "late_beats")
+        if series_late is None:  # without schedstat a late beat may have waited for a CPU
+            continue
         beats += series_beats
-        late += increase(series, "late_beats") or 0.0
-        gil_wait = max(gil_wait or 0.0, counter_rate(series, "gil_wait_ns") or 0.0)
-        gc_share = max(gc_share or 0.0, counter_rate(series, "gc_pause_ns") or 0.0)
+        late += series_late
     return {
         "gil_late_ratio": late / beats if beats else None,
-        "gil_wait_share": gil_wait,
         "gc_share": gc_share,
     }
 
@@ -339,13 +347,3 @@ def _busiest_thread(window: Window) -> tuple[str, float] | None:
         if (rate := counter_rate(series, "cpu_ns")) is not None
     ]
     return max(threads, key=lambda item: item[1]) if threads else None
-
-
-def _pressure(window: Window, name: str) -> float | None:
-    """The container's pressure if it has its own files, else the system's."""
-    shares = {
-        window.name(source, instance): rate
-        for source, instance, series in window.series(PressureSample)
-        if (rate := counter_rate(series, name)) is not None
-    }
-    return shares.get("container", shares.get("system"))

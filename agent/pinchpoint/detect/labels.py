@@ -48,7 +48,7 @@ DOWNSTREAM_WAIT = Label(
         "Cache its answers, or ask for several at once.",
         "Set a timeout, hedge slow calls, and raise the client's connection pool.",
     ),
-    ("stacks",),
+    ("stacks", "threads"),
 )
 PREPROCESS_CPU = Label(
     "preprocess_cpu",
@@ -64,7 +64,7 @@ PREPROCESS_CPU = Label(
 MODEL_HOT_LAYER = Label(
     "model_hot_layer",
     "service",
-    "The model's forward takes the CPU, most of it in few layers.",
+    "The model's forward takes the CPU.",
     (
         "Quantise, prune or distil the model; replace the layer that the evidence names.",
         "Fuse with torch.compile, or use bf16 where the CPU has it.",

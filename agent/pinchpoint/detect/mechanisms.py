@@ -123,7 +123,7 @@ def gil_contention(c: Circumstances) -> Finding:
     holder = ""
     if f.busiest_thread is not None and c.gil_held_by_others:
         name, cores = f.busiest_thread
-        holder = f" Thread '{name}' uses {cores:.2f} cores of Python."
+        holder = f" Thread '{name}', which serves no request, uses {cores:.2f} cores."
         evidence.append(
             Evidence(
                 "busiest_thread_cores", cores, "cores", None, f"thread '{name}' is the busiest"
@@ -437,10 +437,10 @@ def _no_harm_of_own_python(c: Circumstances) -> str:
         if slower >= HARM_RATIO:
             return ""
         return f"requests share the lock among themselves, at {slower:.2f} times the usual latency"
-    cores = c.features.cpu_cores or 0.0
+    cores = c.features.request_python_cores or 0.0
     if cores >= GIL_OWN_CORES:
         return ""
-    return f"no reference is known yet, and {cores:.2f} cores of Python leave the lock headroom"
+    return f"no reference is known yet, and {cores:.2f} cores outside forwards leave headroom"
 
 
 def _throttling_explains(c: Circumstances, excess_cpu_seconds: float) -> bool:

@@ -26,11 +26,10 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Latency of a replay, in seconds, and how busy its servers were."""
+    """Latency of a replay, in seconds."""
 
     mean_seconds: float
     p95_seconds: float
-    utilization: float
 
 
 class Gain(NamedTuple):
@@ -54,20 +53,13 @@ def replay(jobs: Sequence[Job], servers: int, warm: Sequence[float] = ()) -> Out
     free = [*warm[:servers], *[start] * (servers - len(warm[:servers]))]
     heapq.heapify(free)
     latencies = []
-    busy = 0.0
     for job in jobs:
         begin = max(job.arrival_seconds, free[0])
         end = begin + job.service_seconds
         heapq.heapreplace(free, end)
         latencies.append(end - job.arrival_seconds)
-        busy += job.service_seconds
     latencies.sort()
-    span = max(jobs[-1].arrival_seconds - start, 1e-9)
-    return Outcome(
-        sum(latencies) / len(latencies),
-        quantile(latencies, 0.95) or 0.0,
-        busy / (servers * span),
-    )
+    return Outcome(sum(latencies) / len(latencies), quantile(latencies, 0.95) or 0.0)
 
 
 class Model:
@@ -76,17 +68,17 @@ class Model:
     Args:
         jobs: the window's requests.
         servers: effective concurrency, at least 1.
+        begin_seconds: when the window begins.
+        end_seconds: when it ends.
     """
 
-    def __init__(self, jobs: Sequence[Job], servers: int) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], servers: int, begin_seconds: float, end_seconds: float
+    ) -> None:
         self.jobs = sorted(jobs)[-REQUESTS_MAX:]
         self.servers = max(1, servers)
-        self._factual = replay(self.jobs, self.servers) if self.jobs else Outcome(0.0, 0.0, 0.0)
-
-    @property
-    def utilization(self) -> float:
-        """How busy the servers are: offered work over capacity."""
-        return self._factual.utilization
+        self.utilization = _busy(self.jobs, begin_seconds, end_seconds) / self.servers
+        self._factual = replay(self.jobs, self.servers) if self.jobs else Outcome(0.0, 0.0)
 
     def trusted(self) -> bool:
         """Whether the replay of the facts, begun with the backlog that the window began
@@ -113,14 +105,27 @@ class Model:
                 job._replace(service_seconds=max(0.0, job.service_seconds - seconds))
                 for job, seconds in zip(jobs, removed, strict=True)
             ]
-        after = replay(jobs, servers or self.servers)
+        servers = servers or self.servers
+        after = replay(jobs, servers)
         before = self._factual
+        work = sum(job.service_seconds for job in self.jobs) or 1.0
+        left = sum(job.service_seconds for job in jobs) / work
         return Gain(
             _ratio(before.mean_seconds, after.mean_seconds),
             _ratio(before.p95_seconds, after.p95_seconds),
-            after.utilization,
+            self.utilization * left * self.servers / servers,
             self.trusted(),
         )
+
+
+def _busy(jobs: Sequence[Job], begin_seconds: float, end_seconds: float) -> float:
+    """Mean number of busy servers between two times."""
+    busy = 0.0
+    for job in jobs:
+        begin = job.arrival_seconds + job.queue_seconds
+        end = begin + job.service_seconds
+        busy += max(0.0, min(end, end_seconds) - max(begin, begin_seconds))
+    return busy / max(end_seconds - begin_seconds, 1e-9)
 
 
 def _ratio(before: float, after: float) -> float:

@@ -5,9 +5,10 @@ into the window. Every `HOP_NS` of observed time (a `Tick`) the window is turned
 features and a decomposition, every mechanism is asked, the causes are ranked, and each
 label's hysteresis takes its look. The state follows in this order:
 
-1. `idle`: fewer than 4 requests in the window and nothing in flight.
-2. `bottleneck`: some label is active. Exactly one is primary.
-3. `unknown`: slow, and nothing explains it; or requests are stuck and none completes.
+1. `bottleneck`: some label is active. Exactly one is primary.
+2. `unknown`: no process is attached, or one has fallen silent; slow, and nothing explains
+   it; or requests are stuck and none completes.
+3. `idle`: fewer than 4 requests in the window and nothing in flight.
 4. `healthy`.
 
 Only healthy seconds teach the reference, and it is purged when a label appears, because
@@ -63,8 +64,8 @@ class Verdict:
 
     time_ns: int
     wall_ns: int
-    state: str = "idle"
-    primary: str = "idle"
+    state: str = "unknown"
+    primary: str = "unknown"
     reason: str = ""
     active: tuple[Active, ...] = ()
     ruled_out: tuple[RuledOut, ...] = ()
@@ -157,6 +158,8 @@ class Detector:
         self._slow.look(self._looked_ns, c is not None and _slow(c))
         if active:
             return "bottleneck", active[0].found.summary
+        if traffic.requests < REQUESTS_MIN and not self._window.attached:
+            return "unknown", "no serving process is attached: is the probe in the server?"
         if self._window.silent_ns() >= SILENCE_NS:
             seconds = self._window.silent_ns() / 1e9
             return "unknown", f"a serving process has said nothing for {seconds:.0f} s: it hangs"

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from pinchpoint.detect.thresholds import WINDOW_NS
-from pinchpoint.schema.events import LayerEvent, RequestDetail, RequestEvent, StackEvent
+from pinchpoint.schema.events import (
+    FLAG_REJECTED,
+    LayerEvent,
+    RequestDetail,
+    RequestEvent,
+    StackEvent,
+)
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.samples import Sample
 from pinchpoint.schema.terms import UNARY
@@ -66,8 +72,8 @@ SeriesKey = tuple[int, type[Sample], int]
 class Window:
     """Everything of the last `WINDOW_NS`, by the time it ended or was read.
 
-    Of RPCs only the unary ones: a stream lasts as long as its client likes, and most of it
-    is waiting for the next message.
+    Of RPCs only the unary ones that were served: a stream lasts as long as its client
+    likes, and most of it is waiting for the next message.
     """
 
     def __init__(self, names: Names) -> None:
@@ -97,8 +103,10 @@ class Window:
     ) -> None:
         """Take in a record of a source."""
         offset = self._offsets.get(source, 0)
+        if source in self._offsets:
+            self._heard[source] = self.now_ns
         if isinstance(record, RequestEvent):
-            if record.grpc_type == UNARY:
+            if record.grpc_type == UNARY and not record.flags & FLAG_REJECTED:
                 end_ns = record.arrival_ns + record.latency_ns + offset
                 self.requests.append(Completed(end_ns, record))
         elif isinstance(record, RequestDetail):
@@ -106,8 +114,7 @@ class Window:
                 end_ns = record.arrival_ns + record.latency_ns + offset
                 self.details.append(Sampled(end_ns, record))
         elif isinstance(record, StackEvent):
-            method = self._names.get(source, record.method_id)
-            if method is not None and method.detail != UNARY:
+            if not self.is_unary(source, record.method_id):
                 return
             location = self._names.text(source, record.location_id)
             self.looks.append(Look(record.time_ns + offset, record, location))
@@ -116,8 +123,6 @@ class Window:
             layer = self._names.text(source, record.layer_id)
             self.layers.append(Layer(record.time_ns + offset, model, layer, record))
         else:
-            if type(record).scope != "host":
-                self._heard[source] = record.time_ns + offset
             key = (source, type(record), record.instance)
             self._series.setdefault(key, deque(maxlen=64)).append(record)
 
@@ -134,6 +139,11 @@ class Window:
             if not series:
                 del self._series[key]
 
+    @property
+    def attached(self) -> bool:
+        """Whether any serving process is attached."""
+        return bool(self._offsets)
+
     def silent_ns(self) -> int:
         """How long the longest-silent open source has said nothing; 0 without sources."""
         return max((self.now_ns - heard for heard in self._heard.values()), default=0)
@@ -143,6 +153,11 @@ class Window:
         for (source, kind, instance), series in self._series.items():
             if kind is sample_type:
                 yield source, instance, [s for s in series if isinstance(s, sample_type)]
+
+    def is_unary(self, source: int, method_id: int) -> bool:
+        """Whether a method is unary, as far as its name has been learnt."""
+        method = self._names.get(source, method_id)
+        return method is None or method.detail == UNARY
 
     def name(self, source: int, instance: int) -> str:
         """The text of a name of a source."""

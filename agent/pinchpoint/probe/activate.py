@@ -100,12 +100,18 @@ def _probe() -> ProcessProbe | None:
 
 
 def _after_fork() -> None:
-    probe = _probe()
-    if probe is not None:
-        probe.after_fork()
+    try:
+        probe = _probe()
+        if probe is not None:
+            probe.after_fork()
+    except Exception as error:
+        say(f"the probe is off in a forked process ({error})")
 
 
 def _at_exit() -> None:
-    probe = _probe()
-    if probe is not None:
-        probe.stop()
+    try:
+        probe = _probe()
+        if probe is not None:
+            probe.stop()
+    except Exception as error:
+        say(f"the probe did not end in order ({error})")

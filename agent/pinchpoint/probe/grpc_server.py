@@ -194,9 +194,10 @@ class GrpcServerProbe:
         self._method_id(method, kind)
         deserialize = handler.request_deserializer
         measured = getattr(deserialize, "__pinchpoint__", False)
-        if deserialize is None or measured or handler.request_streaming:
+        replace = getattr(handler, "_replace", None)  # the handlers of grpcio are named tuples
+        if replace is None or deserialize is None or measured or handler.request_streaming:
             return handler
-        return handler._replace(request_deserializer=self._measure(deserialize))
+        return replace(request_deserializer=self._measure(deserialize))
 
     def _method_id(self, method: str, kind: int) -> int:
         method_id = self._methods.get(method)
@@ -454,9 +455,9 @@ class _Rpc:
             self._raised = True
             raise
         finally:
-            self._statused_early = self._state.statused
             if self._ok:
                 try:
+                    self._statused_early = self._state.statused
                     self.call.behaviour_ended()
                 except Exception as error:
                     self._trip(error)
@@ -475,8 +476,12 @@ class _Rpc:
     def responses_ended(self, raised: bool) -> None:
         """The servicer's iterator has come to its end, or raised something else."""
         self._raised = raised
-        self._statused_early = self._state.statused
         self._ended = True
+        if self._ok:
+            try:
+                self._statused_early = self._state.statused
+            except Exception as error:
+                self._trip(error)
 
     def serialize(self, response: Any) -> Any:
         """The response's bytes."""

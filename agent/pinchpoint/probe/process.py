@@ -56,13 +56,20 @@ class ProcessProbe:
 
     def after_fork(self) -> None:
         """In the child: the parent's ring and traffic are not ours; threads are gone."""
-        if self._recorder is None:
+        recorder, sampling = self._recorder, self._sampling
+        if recorder is None:
             return
-        self._recorder.writer.abandon()
+        # First of all nothing may write to the parent's ring any more.
         self._recorder = self._sampling = None
-        thread_state.forget()
         self._grpc.forget()
         self._torch.forget()
+        thread_state.forget()
+        try:
+            recorder.writer.abandon()
+            if sampling is not None:
+                sampling.close()
+        except OSError:
+            pass  # a descriptor that the server has closed for us
 
     def on_grpc(self, module: ModuleType) -> None:
         """`grpc._server` has been imported."""

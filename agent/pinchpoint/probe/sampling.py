@@ -3,9 +3,11 @@ threads five times a second and runs everything else once a second."""
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from pinchpoint.probe import thread_state
 from pinchpoint.probe.call import QUEUE, Call
@@ -24,17 +26,23 @@ from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import MethodSample, ProbeSample, ServerSample
 
 LOOK_SECONDS = 0.2
-LOOKS_PER_SAMPLE = 5
 
-HEARTBEAT = "heartbeat"
-SAMPLING = "sampling"
+HEARTBEAT, STACKS, SAMPLERS, SERVER, MODELS, PROBE = (
+    "heartbeat",
+    "stacks",
+    "samplers",
+    "server",
+    "models",
+    "probe",
+)
+"""The parts of the guard that are made here."""
 
 
 class Sampling:
     """Owns the probe's threads in this process.
 
     Args:
-        guard: parts `heartbeat` and `sampling` are made in it.
+        guard: each step of the sampling is a part of it.
         recorder: where samples go.
         gc_watch: installed by the caller.
         grpc: tells what is running.
@@ -70,7 +78,7 @@ class Sampling:
             time.monotonic_ns,
         )
         self._seen = grpc.seen
-        self._busy = 0
+        self._busy = self._looks = 0
         self._methods_running: set[int] = set()
         self._threads = (
             threading.Thread(target=self._beat, name="pinchpoint-heartbeat", daemon=True),
@@ -89,28 +97,49 @@ class Sampling:
     def _own_ids(self) -> list[int]:
         return [t.native_id for t in self._threads if t.native_id is not None]
 
+    def close(self) -> None:
+        """Release the descriptors of the samplers. Not while the threads run."""
+        self._runner.close()
+        self._stacks.close()
+
     def _beat(self) -> None:
         part = self._guard.part(HEARTBEAT)
         try:
+            _leave_signals_to_the_server()
             self._heartbeat.run(self._stop.is_set)
         except Exception as error:
             part.trip(error)
 
     def _sample(self) -> None:
-        part = self._guard.part(SAMPLING)
-        looks = 0
-        deadline = time.monotonic()
-        try:
-            while part.enabled and not self._stop.is_set():
-                self._look()
-                looks += 1
-                if looks % LOOKS_PER_SAMPLE == 0:
-                    self._once_a_second()
-                # Absolute deadlines keep the pace; one that was missed is left out.
-                deadline = max(deadline + LOOK_SECONDS, time.monotonic())
-                self._stop.wait(deadline - time.monotonic())
-        except Exception as error:
-            part.trip(error)
+        _leave_signals_to_the_server()
+        next_second = deadline = time.monotonic()
+        while not self._stop.is_set():
+            self._run(STACKS, self._look)
+            if time.monotonic() >= next_second:
+                next_second = max(next_second + 1.0, time.monotonic() + 0.5)
+                self._once_a_second()
+            # Absolute deadlines keep the pace. A look that was missed is left out, and a late
+            # one is followed by a rest: a busy server has better things to do.
+            now = time.monotonic()
+            deadline = max(deadline + LOOK_SECONDS, now + LOOK_SECONDS / 2)
+            self._stop.wait(deadline - now)
+        self.close()
+
+    def _run(self, name: str, step: Callable[[], None]) -> None:
+        """One step of the sampler, a part of its own: its failure ends nothing else."""
+        part = self._guard.part(name)
+        if part.enabled:
+            try:
+                step()
+            except Exception as error:
+                part.trip(error)
+
+    def _once_a_second(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._run(SAMPLERS, lambda: self._runner.run_once(now_ns))
+        self._run(SERVER, lambda: self._sample_server(now_ns))
+        self._run(MODELS, lambda: self._sample_models(now_ns))
+        self._run(PROBE, lambda: self._sample_probe(now_ns))
 
     def _calls(self) -> list[Call]:
         return list(self._grpc.active.values())
@@ -126,25 +155,15 @@ class Sampling:
         for event in self._stacks.sample(time.monotonic_ns()):
             self._recorder.stack(event)
         self._busy += sum(call.thread is not None for call in self._calls())
-
-    def _once_a_second(self) -> None:
-        now_ns = time.monotonic_ns()
-        self._recorder.writer.refresh_anchor()
-        self._runner.run_once(now_ns)
-        self._sample_server(now_ns)
-        self._sample_methods(now_ns)
-        self._sample_probe(now_ns)
-        for sample in self._torch.samples(now_ns):
-            self._recorder.sample(sample)
-        seen, self._seen = self._seen, self._grpc.seen
-        self._recorder.adapt(self._seen - seen)
+        self._looks += 1
 
     def _sample_server(self, now_ns: int) -> None:
         calls = self._calls()
         pools = self._grpc.workers()
         waiting = sum(call.stage == QUEUE for call in calls)
         oldest_ns = max((now_ns - call.arrival_ns for call in calls), default=0)
-        busy, self._busy = self._busy / LOOKS_PER_SAMPLE, 0
+        busy = self._busy / self._looks if self._looks else None
+        self._busy = self._looks = 0
         self._recorder.sample(
             ServerSample(
                 now_ns,
@@ -157,14 +176,19 @@ class Sampling:
                 seen=self._grpc.seen,
             )
         )
-
-    def _sample_methods(self, now_ns: int) -> None:
+        seen, self._seen = self._seen, self._grpc.seen
+        self._recorder.adapt(self._seen - seen)
         running = Counter(call.method_id for call in self._calls())
         for method_id in self._methods_running | running.keys():
             self._recorder.sample(MethodSample(now_ns, method_id, in_flight=running[method_id]))
         self._methods_running = set(running)
 
+    def _sample_models(self, now_ns: int) -> None:
+        for sample in self._torch.samples(now_ns):
+            self._recorder.sample(sample)
+
     def _sample_probe(self, now_ns: int) -> None:
+        self._recorder.writer.refresh_anchor()
         intern = self._recorder.intern
         for name, part in list(self._guard.parts.items()):
             self._recorder.sample(
@@ -176,3 +200,8 @@ class Sampling:
                 )
             )
         self._recorder.sample(ProbeSample(now_ns, 0, sample_every=self._recorder.every))
+
+
+def _leave_signals_to_the_server() -> None:
+    """A signal sent to the process must reach the thread that the server waits with."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

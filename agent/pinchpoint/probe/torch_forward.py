@@ -10,6 +10,7 @@ Not seen: `module.forward(x)` called directly.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
@@ -161,6 +162,8 @@ class TorchForwardProbe:
     def _watch(self, module: Any, recorder: Recorder) -> None:
         if id(module) in self._watched or module.__dict__.get(_SLOT) is not None:
             return  # ours already, or compiled with module.compile(): torch's own slot
+        if self._copies_itself(type(module)):
+            return
         name = type(module).__name__
         model_id = recorder.intern(NameKind.MODEL, name)
         closure = self._closure(module, model_id, recorder)
@@ -168,6 +171,17 @@ class TorchForwardProbe:
         self._watched[key] = ref(module, lambda _: self._watched.pop(key, None)), closure
         module.__dict__[_SLOT] = closure
         self._undescribed.append((ref(module), model_id))
+
+    def _copies_itself(self, module_class: type) -> bool:
+        """Classes that pickle or copy themselves their own way might take our closure along
+        (torch.fx.GraphModule fails on it). Scripted modules refuse to be pickled anyway."""
+        if issubclass(module_class, self._torch.jit.ScriptModule):
+            return False
+        base = self._torch.nn.Module
+        return any(
+            getattr(module_class, name, None) is not getattr(base, name, None)
+            for name in ("__reduce__", "__reduce_ex__", "__getstate__", "__copy__", "__deepcopy__")
+        )
 
     def _closure(self, module: Any, model_id: int, recorder: Recorder) -> Callable[..., Any]:
         # A plain function: a callable object here would break torch.jit.script. A weak
@@ -177,8 +191,16 @@ class TorchForwardProbe:
         module_of = ref(module)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if is_compiling():
+                return call_impl(module_of(), *args, **kwargs)
+            # Whoever copies `__dict__` by hand copies this function too: then it is called
+            # for another module, and steps aside for good.
+            called = sys._getframe(1).f_locals.get("self")
             module = module_of()
-            if is_compiling() or not part.enabled or tracing_state() is not None:
+            if called is not module and called is not None:
+                called.__dict__.pop(_SLOT, None)
+                return type(called)._call_impl(called, *args, **kwargs)
+            if not part.enabled or tracing_state() is not None:
                 return call_impl(module, *args, **kwargs)
             thread = current()
             if thread.forward_depth:
@@ -205,8 +227,8 @@ class TorchForwardProbe:
             if call is not None:
                 call.forward_begins()
             # Not the first: models compile and initialise themselves in it.
-            if self._forwards and self._layers.due(begin_ns):
-                layers = self._layers.begin(begin_ns)
+            if self._forwards and self._layers.due(model_id, begin_ns):
+                layers = self._layers.begin(model_id, begin_ns)
         except Exception as error:
             part.trip(error)
         thread.forward_depth = 1

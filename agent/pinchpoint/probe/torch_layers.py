@@ -15,6 +15,10 @@ from typing import Any
 INTERVAL_NS = 400_000_000
 """At least two sampled forwards a second (DESIGN section 3)."""
 
+FORWARDS_BETWEEN = 4
+"""Forwards of a model between two sampled ones, so that a slow service pays no more a forward
+than a busy one."""
+
 LAYERS_MAX = 64
 """Layers reported for one forward, the largest first."""
 
@@ -33,26 +37,27 @@ class LayerSampler:
 
     def __init__(self) -> None:
         self._busy = threading.Lock()
-        self._due_ns = 0
+        self._due: dict[int, tuple[int, int]] = {}
         self._registered: tuple[Any, ...] = ()
 
-    def due(self, now_ns: int) -> bool:
-        """Whether this forward should be sampled; True at most once at a time.
+    def due(self, model_id: int, now_ns: int) -> bool:
+        """Whether this forward of a model should be sampled; True at most once at a time.
 
         Never once dynamo is loaded: a global hook that is in place while some thread compiles
         breaks that graph, and with `fullgraph=True` it fails the server's call. What is
         compiled shows no layers anyway.
         """
-        return (
-            now_ns >= self._due_ns
-            and "torch._dynamo" not in sys.modules
-            and self._busy.acquire(blocking=False)
-        )
+        due_ns, forwards = self._due.get(model_id, (0, FORWARDS_BETWEEN))
+        if now_ns < due_ns or forwards < FORWARDS_BETWEEN:
+            self._due[model_id] = due_ns, forwards + 1
+            return False
+        return "torch._dynamo" not in sys.modules and self._busy.acquire(blocking=False)
 
-    def begin(self, now_ns: int) -> Forward:
+    def begin(self, model_id: int, now_ns: int) -> Forward:
         """Hook the calling thread's forward. Only after `due()` said yes."""
         # A golden-ratio step between 0.4 and 0.65 s keeps out of step with the traffic.
-        self._due_ns = now_ns + INTERVAL_NS + int(INTERVAL_NS * (now_ns * 0.618e-9 % 0.62))
+        due_ns = now_ns + INTERVAL_NS + int(INTERVAL_NS * (now_ns * 0.618e-9 % 0.62))
+        self._due[model_id] = due_ns, 0
         forward = Forward(threading.get_ident())
         from torch.nn.modules import module as module_hooks
 

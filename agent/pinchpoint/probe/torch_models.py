@@ -91,7 +91,10 @@ class ModelFinder:
         roots = [module for module in modules if id(module) not in children]
         for root in roots:
             self._known[id(root)] = ref(root)
-        return roots
+        # Transforms, losses and loose activations are modules too; what has no parameters is
+        # a model only where nothing else is.
+        models = [root for root in self.known_roots() if _has_parameters(root)]
+        return [root for root in roots if _has_parameters(root)] if models else roots
 
     def known_roots(self) -> list[Any]:
         """Every living root found so far."""
@@ -99,6 +102,10 @@ class ModelFinder:
         living = [m for reference in list(self._known.values()) if (m := reference()) is not None]
         self._known = {id(module): ref(module) for module in living}
         return living
+
+
+def _has_parameters(module: Any) -> bool:
+    return next(iter(module.parameters()), None) is not None
 
 
 def _children(module: Any) -> Iterator[Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import stat
 import time
 from pathlib import Path
-
-from pinchpoint.ring.layout import SUFFIX
 
 DEAD_RING_KEPT_SECONDS = 60.0
 """How long a dead writer's ring stays for the agent to read its last records."""
@@ -24,14 +24,27 @@ def prepare_directory(directory: Path) -> None:
         raise PermissionError(13, "not writable", str(directory))
 
 
+_OURS = re.compile(r"\d+-[0-9a-f]{12}\.(ring|tmp)")
+"""Names that `RingWriter` gives. The directory may hold files that are none of ours."""
+
+
 def sweep(directory: Path) -> None:
     """Remove the rings of writers that died a while ago. Never raises for a single file."""
-    for path in [*directory.glob(f"*{SUFFIX}"), *directory.glob("*.tmp")]:
+    for path in directory.glob("*"):
         try:
-            if time.time() - path.stat().st_mtime > DEAD_RING_KEPT_SECONDS and is_dead(path):
+            if _OURS.fullmatch(path.name) and _is_old(path.lstat()) and is_dead(path):
                 path.unlink()
         except OSError:
             continue
+
+
+def _is_old(status: os.stat_result) -> bool:
+    """A file of this user that nobody has touched for a while; no link to one."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_uid == os.geteuid()
+        and time.time() - status.st_mtime > DEAD_RING_KEPT_SECONDS
+    )
 
 
 def is_dead(path: Path) -> bool:

@@ -7,6 +7,7 @@ a network file system.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterable
 from enum import Enum, auto
 from pathlib import Path
@@ -82,7 +83,7 @@ _TABLES = {"x86_64": _X86_64, "aarch64": _AARCH64}
 _FILE_SYSTEM_SERVERS = ("fuse", "nfs", "9p", "ceph", "cifs", "smb", "virtiofs", "lustre", "gpfs")
 """File systems on which reading a file may sleep as if on a pipe (state S, not D)."""
 
-DESCRIPTORS_MAX = 256
+DESCRIPTORS_MAX = min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
 """Request threads whose files are kept open; beyond, all are closed and opened anew."""
 
 _FUTEX_OPERATION, _FUTEX_TIMEOUT = 1, 3

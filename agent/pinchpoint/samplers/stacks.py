@@ -17,6 +17,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from operator import methodcaller
 from types import CodeType, FrameType
 from typing import NamedTuple
 
@@ -196,27 +197,31 @@ def _named_wait(wait: Wait) -> str | None:
     return "lock" if wait.called in ("acquire", WITH) else None
 
 
-_COLLECTS_WHERE_IT_ALLOCATES = sys.version_info < (3, 12)
+_COLLECTS_WHERE_IT_ALLOCATES = sys.version_info < (3, 11, 9)
 
 
-def _frame_of(thread_id: int) -> FrameType | None:
+_CALL = methodcaller("__call__")
+
+
+def _frame_of(
+    thread_id: int, snapshot: Callable[[], dict[int, FrameType]] = sys._current_frames
+) -> FrameType | None:
     """The thread's innermost frame.
 
-    Before 3.12 an allocation inside `sys._current_frames()` can start a collection while the
+    Before 3.11.9 an allocation inside `sys._current_frames()` can start a collection while the
     interpreter's thread list is locked. If a callback or finaliser then lets another thread
     run, and that one starts or ends a thread, the whole process is stuck for ever
-    (CPython issue 106883, repaired in 3.11.9 by what is done here).
+    (CPython issue 106883, repaired in 3.11.9 by what is done here). The three calls are made
+    by one: in between, the server could set the collector itself.
     """
-    pause = _COLLECTS_WHERE_IT_ALLOCATES and gc.isenabled()
-    if pause:
-        gc.disable()
-    try:
-        # The snapshot holds this very frame: bound to a name, it would be a reference cycle
-        # that keeps the variables of every thread alive until the next collection.
-        return sys._current_frames().get(thread_id)
-    finally:
-        if pause:
-            gc.enable()
+    # The snapshot holds this very frame: kept, it would be a reference cycle that keeps the
+    # variables of every thread alive until the next collection.
+    if not (_COLLECTS_WHERE_IT_ALLOCATES and gc.isenabled()):
+        return snapshot().get(thread_id)
+    frames: dict[int, FrameType] = tuple(map(_CALL, (gc.disable, snapshot, gc.enable)))[1]
+    frame = frames.get(thread_id)
+    frames.clear()
+    return frame
 
 
 def _see(thread_id: int) -> Seen | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import resource
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import BusyThreadSample, Sample, ThreadsSample
 from pinchpoint.schema.terms import OTHER
 
-TASKS_MAX = 512
-"""Tasks read in one run, 1.5 us each. Above it only request threads are read, and the other
-sums have no value until there are fewer tasks again."""
+TASKS_MAX = min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+"""Tasks read in one run, 1.5 us and one descriptor each, and those are the server's to give.
+Above it only request threads are read, and the other sums have no value until there are fewer
+tasks again."""
 
 BUSY_THREADS_MAX = 3
 THREAD_NAMES_MAX = 256

@@ -10,7 +10,6 @@ from pinchpoint.schema.samples import (
     BusyThreadSample,
     CgroupCpuSample,
     MethodSample,
-    PressureSample,
     ProcessSample,
     PythonSample,
     ServerSample,
@@ -36,14 +35,10 @@ SIGNAL_FIGURES = (
     "throttled_share",
     "runqueue_share",
     "gil_late_ratio",
-    "gil_wait_share",
     "gc_share",
     "request_cores",
     "python_cores",
-    "native_cores",
     "busiest_thread",
-    "memory_pressure_share",
-    "io_pressure_share",
 )
 
 
@@ -204,16 +199,6 @@ def test_nothing_read_is_none_and_not_zero() -> None:
     features = features_of({"forward": milliseconds(1)})
     for name in SIGNAL_FIGURES:
         assert getattr(features, name) is None, name
-
-
-def test_the_containers_own_pressure_goes_before_the_systems() -> None:
-    """The machine's is a stand-in."""
-    made = window(Name(8, NameKind.OTHER, 0, "system"), Name(9, NameKind.OTHER, 0, "container"))
-    for instance, share in ((8, 0.9), (9, 0.1)):
-        made.add(1, PressureSample(BEGIN_NS, instance, io_some_ns=0.0))
-        made.add(1, PressureSample(BEGIN_NS + SECOND_NS, instance, io_some_ns=share * SECOND_NS))
-    made.advance(NOW_NS)
-    assert extract(made).io_pressure_share == pytest.approx(0.1)
 
 
 def test_the_busiest_thread_is_named() -> None:

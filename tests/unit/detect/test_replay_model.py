@@ -26,6 +26,12 @@ def waited(given_jobs: Sequence[Job], servers: int) -> list[Job]:
     return result
 
 
+def modelled(given_jobs: Sequence[Job], servers: int) -> Model:
+    """The model of a window that begins with the first job and ends with the last arrival."""
+    times = [job.arrival_seconds for job in given_jobs] or [0.0]
+    return Model(given_jobs, servers, min(times), max(times))
+
+
 STREAMS = st.lists(st.tuples(st.floats(0, 0.5), st.floats(0.001, 1.0)), min_size=1, max_size=60)
 
 
@@ -58,7 +64,18 @@ def test_servers_that_are_still_busy_delay_the_first_jobs() -> None:
 
 def test_utilization_is_offered_work_over_capacity() -> None:
     """Six seconds of work over ten seconds and two servers is 30 %."""
-    assert replay(jobs((0, 3), (10, 3)), 2).utilization == pytest.approx(0.3)
+    assert Model(jobs((0, 3), (6, 3)), 2, 0.0, 10.0).utilization == pytest.approx(0.3)
+
+
+def test_work_outside_the_window_does_not_count() -> None:
+    """A request of a minute fills its worker for the window, not six of them."""
+    assert Model(jobs((0, 60)), 2, 50.0, 60.0).utilization == pytest.approx(0.5)
+
+
+def test_a_burst_leaves_the_servers_idle_for_the_rest_of_the_window() -> None:
+    """Sixteen requests at once are little work for ten seconds."""
+    burst = jobs(*[(0.0, 0.1)] * 16)
+    assert Model(burst, 8, 0.0, 10.0).utilization == pytest.approx(0.02)
 
 
 @given(STREAMS)
@@ -91,7 +108,7 @@ def test_removing_service_time_never_hurts(
     stream: list[tuple[float, float]], servers: int, removed: float
 ) -> None:
     """Whatever is taken from whichever job, even more than it has, no job ends later."""
-    model = Model(arrivals(stream), servers)
+    model = modelled(arrivals(stream), servers)
     gain = model.gain(removed=[removed if i % 3 else 0.0 for i in range(len(model.jobs))])
     less = [
         job._replace(service_seconds=max(0.0, job.service_seconds - (removed if i % 3 else 0.0)))
@@ -106,44 +123,44 @@ def test_removing_service_time_never_hurts(
 
 def test_removing_nothing_gains_nothing() -> None:
     """The counterfactual of no change is the fact."""
-    model = Model(arrivals([(0.1, 0.2)] * 20), 1)
+    model = modelled(arrivals([(0.1, 0.2)] * 20), 1)
     gain = model.gain(removed=[0.0] * 20)
     assert (gain.mean_ratio, gain.p95_ratio) == (0.0, 0.0)
 
 
 def test_removing_a_wait_under_queueing_gains_more_than_its_share() -> None:
     """Half the service time of a server that is never idle is far more than half of latency."""
-    model = Model(waited(arrivals([(0.1, 0.12)] * 100), 1), 1)
+    model = modelled(waited(arrivals([(0.1, 0.12)] * 100), 1), 1)
     assert model.gain(removed=[0.06] * 100).mean_ratio > 0.9
 
 
 def test_a_faithful_window_is_trusted() -> None:
     """What first-come first-served servers did is what the model says they do."""
-    assert Model(waited(arrivals([(0.1, 0.15), (0.02, 0.1)] * 50), 2), 2).trusted()
+    assert modelled(waited(arrivals([(0.1, 0.15), (0.02, 0.1)] * 50), 2), 2).trusted()
 
 
 def test_a_window_whose_waits_the_model_does_not_give_is_not_trusted() -> None:
     """Jobs that waited a second for a server that was free were held up by something else."""
     observed = [job._replace(queue_seconds=1.0) for job in arrivals([(0.5, 0.1)] * 50)]
-    assert not Model(observed, 4).trusted()
-    assert not Model(observed, 4).gain(removed=[0.05] * 50).trusted
+    assert not modelled(observed, 4).trusted()
+    assert not modelled(observed, 4).gain(removed=[0.05] * 50).trusted
 
 
 def test_a_window_that_begins_in_a_backlog_is_trusted() -> None:
     """Its first jobs wait for work from before it, which the replay is told of."""
     history = waited(arrivals([(0.1, 0.12)] * 200), 1)
-    assert Model(history[100:], 1).trusted()
+    assert modelled(history[100:], 1).trusted()
 
 
 def test_a_backlog_from_before_the_window_is_no_gain() -> None:
     """Doing nothing about a window with a backlog gains nothing."""
     history = waited(arrivals([(0.1, 0.12)] * 200), 1)
-    assert Model(history[100:], 1).gain(removed=[0.0] * 100).mean_ratio == 0.0
+    assert modelled(history[100:], 1).gain(removed=[0.0] * 100).mean_ratio == 0.0
 
 
 def test_no_jobs_have_no_gain_and_no_utilization() -> None:
     """An empty window divides by nothing."""
-    model = Model([], 4)
+    model = modelled([], 4)
     assert model.utilization == 0.0
     assert not model.trusted()
     assert model.gain(removed=[]) == (0.0, 0.0, 0.0, False)
@@ -151,13 +168,13 @@ def test_no_jobs_have_no_gain_and_no_utilization() -> None:
 
 def test_jobs_without_any_time_do_not_divide_by_zero() -> None:
     """Everything at once and nothing to do."""
-    gain = Model([Job(1.0, 0.0, 0.0)] * 5, 2).gain(removed=[1.0] * 5)
+    gain = modelled([Job(1.0, 0.0, 0.0)] * 5, 2).gain(removed=[1.0] * 5)
     assert (gain.mean_ratio, gain.p95_ratio) == (0.0, 0.0)
 
 
 def test_only_the_newest_jobs_are_replayed() -> None:
     """The cost of a replay is bounded."""
-    model = Model([Job(float(i), 0.0, 0.1) for i in range(REQUESTS_MAX + 5)], 1)
+    model = modelled([Job(float(i), 0.0, 0.1) for i in range(REQUESTS_MAX + 5)], 1)
     assert len(model.jobs) == REQUESTS_MAX
     assert model.jobs[0].arrival_seconds == 5.0
 
@@ -165,4 +182,4 @@ def test_only_the_newest_jobs_are_replayed() -> None:
 def test_jobs_may_come_in_any_order() -> None:
     """They are replayed as they arrived, not as they ended."""
     ordered = arrivals([(0.1, 0.15)] * 10)
-    assert Model(ordered[::-1], 1).jobs == ordered
+    assert modelled(ordered[::-1], 1).jobs == ordered

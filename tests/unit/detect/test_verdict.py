@@ -208,6 +208,14 @@ def test_a_missing_signal_gives_fewer_labels_and_never_an_error(label: str, sign
     assert named <= allowed
 
 
+def test_no_process_attached_is_not_called_idle() -> None:
+    """The probe may have failed to start under full traffic."""
+    verdicts = watch(Pipeline(), [Observation(0, Tick(5 * SECOND_NS, 5))])
+    check(verdicts)
+    assert verdicts[0].primary == "unknown"
+    assert "no serving process" in verdicts[0].reason
+
+
 def test_all_signals_missing_is_idle() -> None:
     """A ring that only opens says nothing."""
     verdict = Scene().run(HEALTHY.but(without=frozenset(SIGNALS)), 5)[-1]
@@ -287,7 +295,7 @@ def test_a_source_that_closes_within_the_window_leaves_one_answer() -> None:
     check(verdicts)
     assert verdicts[0].traffic.in_flight == 0
     scene.service.now_ns += 11 * SECOND_NS
-    assert watch(scene.pipeline, [scene.service.tick()])[0].primary == "idle"
+    assert watch(scene.pipeline, [scene.service.tick()])[0].primary == "unknown"
 
 
 def test_records_of_a_source_that_was_never_opened_are_taken() -> None:

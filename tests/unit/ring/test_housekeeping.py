@@ -65,7 +65,7 @@ def test_a_long_lived_writer_that_died_counts_from_its_death(ring_dir: Path) -> 
 
 def test_the_draft_of_a_writer_that_died_is_removed(ring_dir: Path) -> None:
     """A crash between creation and rename leaves a draft."""
-    draft = ring_dir / "12-abc.tmp"
+    draft = ring_dir / "12-0123456789ab.tmp"
     draft.write_bytes(b"")
     make_old(draft)
     sweep(ring_dir)
@@ -74,11 +74,12 @@ def test_the_draft_of_a_writer_that_died_is_removed(ring_dir: Path) -> None:
 
 def test_other_files_are_left_alone(ring_dir: Path) -> None:
     """The directory may be shared with something else."""
-    other = ring_dir / "notes.txt"
-    other.write_text("mine", "utf-8")
-    make_old(other)
+    others = [ring_dir / name for name in ("notes.txt", "upload.tmp", "signet.ring")]
+    for other in others:
+        other.write_text("mine", "utf-8")
+        make_old(other)
     sweep(ring_dir)
-    assert other.exists()
+    assert all(other.exists() for other in others)
 
 
 def test_what_cannot_be_removed_does_not_stop_the_sweep(ring_dir: Path) -> None:
