@@ -14,6 +14,8 @@ __all__ = ["__version__", "install", "uninstall"]
 def install() -> bool:
     """Start the probe in this process; idempotent. False if it could not start.
 
+    Servers made before this are not seen: call it before the first `grpc.server(...)`.
+
     Reads the environment: `PINCHPOINT_RING_DIR` (where the ring is made, default
     `/dev/shm/pinchpoint`), `PINCHPOINT_DISABLE=1` (do nothing). Never raises.
     """

@@ -141,6 +141,10 @@ def test_a_keyword_tensor_gives_the_batch_size_and_none_gives_zero(bench: Bench)
     """Models are called in every way."""
 
     class Keyword(Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
         def forward(self, *, values: Any = None) -> Any:
             return values
 
@@ -340,6 +344,35 @@ def test_a_data_parallel_replica_computes_with_its_own_weights(bench: Bench) -> 
     replica = model._replicate_for_data_parallel()
     assert SLOT not in replica.__dict__
     assert model.__dict__.get(SLOT) is not None
+
+
+def test_a_copy_of_the_dictionary_computes_with_its_own_weights(bench: Bench) -> None:
+    """Libraries copy modules by hand; what they take along of ours steps aside."""
+    model = nn.Linear(8, 4)
+    bench.request(lambda: model(inputs(1)))
+    assert "_compiled_call_impl" in model.__dict__
+    twin = nn.Linear.__new__(nn.Linear)
+    twin.__dict__ = dict(model.__dict__)
+    twin._parameters = {
+        name: torch.nn.Parameter(p.detach() * 2) for name, p in model._parameters.items()
+    }
+    assert torch.equal(twin(inputs(1)), model(inputs(1)) * 2)
+    assert "_compiled_call_impl" not in twin.__dict__
+
+
+def test_a_traced_graph_can_still_be_pickled(bench: Bench) -> None:
+    """torch.fx pickles a graph module with its whole dictionary: we leave it alone."""
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(8, 4)))
+    bench.request(lambda: graph(inputs(1)))
+    assert torch.equal(pickle.loads(pickle.dumps(graph))(inputs(1)), graph(inputs(1)))
+
+
+def test_transforms_are_not_taken_for_models(bench: Bench) -> None:
+    """A module without parameters, beside a model, is part of the preprocessing."""
+    model, transform = nn.Linear(8, 4), torch.nn.Softmax(dim=1)
+    bench.request(lambda: model(transform(inputs(2))))
+    ring = bench.ring(lambda found: found.requests())
+    assert [ring.text(forward.model_id) for forward in ring.forwards()] == ["Linear"]
 
 
 def test_a_model_is_pickled_and_saved_without_a_trace_of_us(bench: Bench) -> None:

@@ -327,7 +327,7 @@ _ITSELF = (
     Family(
         "pinchpoint_ring_errors",
         "counter",
-        "Ring files that could not be attached.",
+        "Ring files that could not be attached or read on, and records that were dropped.",
         (),
         lambda s: [((), s.agent.ring_errors)],
     ),

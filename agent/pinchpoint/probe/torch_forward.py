@@ -174,8 +174,11 @@ class TorchForwardProbe:
 
     def _copies_itself(self, module_class: type) -> bool:
         """Classes that pickle or copy themselves their own way might take our closure along
-        (torch.fx.GraphModule fails on it). Scripted modules refuse to be pickled anyway."""
+        (torch.fx.GraphModule fails on it). Scripted modules refuse to be pickled anyway, and
+        what torch.compile returns is made anew from the model in it."""
         if issubclass(module_class, self._torch.jit.ScriptModule):
+            return False
+        if module_class.__name__ == "OptimizedModule":
             return False
         base = self._torch.nn.Module
         return any(
