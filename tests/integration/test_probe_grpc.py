@@ -154,7 +154,7 @@ def test_the_details_stand_for_all_requests_when_only_some_are_drawn(
     with serving({"Echo": unary(echo)}) as served:
         recorder = probe._recorder
         assert recorder is not None
-        recorder.adapt(400.0)
+        recorder.adapt(100.0)
         weights = [recorder.draw() for _ in range(10_000)]
         assert served.call("Echo") == b"x"
     assert set(weights) == {0.0, 4.0}
