@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pinchpoint.detect.decomposition import Decomposition, decompose
-from pinchpoint.detect.features import PREPROCESS_STAGES, Features
-from pinchpoint.detect.reference import Figures, figures
+from pinchpoint.detect.features import Features
+from pinchpoint.detect.reference import QUEUE, Figures, figures
 from pinchpoint.detect.replay_model import Gain, Job, Model
 from pinchpoint.detect.thresholds import (
     GIL_LATE_RATIO,
@@ -16,11 +16,6 @@ from pinchpoint.detect.thresholds import (
     WINDOW_NS,
 )
 from pinchpoint.schema.events import RequestDetail
-from pinchpoint.schema.terms import STAGE_INDEX
-
-PREPROCESS = tuple(STAGE_INDEX[name] for name in PREPROCESS_STAGES)
-FORWARD = STAGE_INDEX["forward"]
-QUEUE = STAGE_INDEX["queue"]
 
 Removal = Callable[[RequestDetail], float]
 """Seconds of service time that a request would not need without the cause."""

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from pinchpoint.detect import labels
-from pinchpoint.detect.circumstances import FORWARD, PREPROCESS, Circumstances
+from pinchpoint.detect.circumstances import Circumstances
 from pinchpoint.detect.decomposition import HANDLER_STAGES
 from pinchpoint.detect.features import DOWNSTREAM_CATEGORIES, PREPROCESS_STAGES
 from pinchpoint.detect.findings import Evidence, Finding, Found, RuledOut
+from pinchpoint.detect.reference import FORWARD, PREPROCESS
 from pinchpoint.detect.replay_model import Gain
 from pinchpoint.detect.thresholds import (
     COMPARED_MIN,

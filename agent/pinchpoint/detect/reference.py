@@ -24,9 +24,9 @@ from pinchpoint.detect.window import Sampled
 from pinchpoint.schema.events import RequestDetail
 from pinchpoint.schema.terms import STAGE_INDEX
 
-_PREPROCESS = tuple(STAGE_INDEX[name] for name in PREPROCESS_STAGES)
-_FORWARD = STAGE_INDEX["forward"]
-_QUEUE = STAGE_INDEX["queue"]
+PREPROCESS = tuple(STAGE_INDEX[name] for name in PREPROCESS_STAGES)
+FORWARD = STAGE_INDEX["forward"]
+QUEUE = STAGE_INDEX["queue"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def figures(
     if len(rows) < REQUESTS_MIN:
         return None
     return Figures(
-        preprocess_cpu=median(sum(d.stages[i].cpu_ns for i in _PREPROCESS) for d in rows) / 1e9,
-        forward_cpu=median(d.stages[_FORWARD].cpu_ns for d in rows) / 1e9,
+        preprocess_cpu=median(sum(d.stages[i].cpu_ns for i in PREPROCESS) for d in rows) / 1e9,
+        forward_cpu=median(d.stages[FORWARD].cpu_ns for d in rows) / 1e9,
         waiting=median(_waiting_ns(d) for d in rows) / 1e9,
-        service=median(d.latency_ns - d.stages[_QUEUE].wall_ns for d in rows) / 1e9,
+        service=median(d.latency_ns - d.stages[QUEUE].wall_ns for d in rows) / 1e9,
         latency=median(d.latency_ns for d in rows) / 1e9,
         process_cpu=process_cpu,
         requests=sum(d.weight for d in rows) / seconds,
@@ -65,7 +65,7 @@ def figures(
 
 
 def _waiting_ns(detail: RequestDetail) -> int:
-    stages = [stage for i, stage in enumerate(detail.stages) if i != _QUEUE]
+    stages = [stage for i, stage in enumerate(detail.stages) if i != QUEUE]
     return max(0, sum(s.blocked_ns for s in stages) - sum(s.runqueue_ns for s in stages))
 
 

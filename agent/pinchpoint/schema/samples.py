@@ -135,7 +135,6 @@ class ServerSample(Sample):
     queued: Value = None
     in_flight: Value = None
     oldest_age_ns: Value = None
-    core_started: Value = None
     seen: Value = None
 
 
@@ -171,7 +170,6 @@ class ProbeSample(Sample):
     errors: Value = None
     enabled: Value = None
     sample_every: Value = None
-    cpu_ns: Value = None
 
 
 @dataclass(frozen=True)
