@@ -8,7 +8,7 @@ BIN := .venv/bin
 # A caller's PYTHONPATH could shadow the package under test.
 unexport PYTHONPATH
 
-.PHONY: help setup demo check test static format bench system-packages clean distclean
+.PHONY: help setup demo check test static format bench matrix system-packages third-party clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,16 +20,20 @@ demo: setup  ## A server under load, diagnosed live; FAULT=name injects a fault
 	@$(BIN)/python -m examples.demo $(if $(FAULT),--fault $(FAULT))
 
 check: static  ## The fast loop: format, lint, types, import rule, tests that start no server
-	@$(BIN)/pytest -q tests --ignore=tests/integration --ignore=tests/e2e
+	@$(BIN)/pytest -q tests --ignore=tests/integration --ignore=tests/e2e --ignore=tests/thirdparty
 
-test: system-packages static  ## Everything that CI runs
+test: system-packages third-party static  ## Everything that CI runs
 	@$(BIN)/pytest -q tests
 
 format: setup  ## Format the code and apply the safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
 
-bench: setup  ## What the probe costs per request and per forward
+matrix: setup  ## The probe's tests under every Python that is found (3.10 to 3.14)
+	@scripts/matrix
+
+bench: setup  ## What the probe costs, beside its peers: about 10 minutes
+	@scripts/system-packages bench
 	@$(BIN)/python -m bench.overhead
 
 static: setup
@@ -42,10 +46,13 @@ static: setup
 system-packages:  ## Install the Debian packages that the tests need
 	@scripts/system-packages tests || { [[ $${CI:-} != true ]] && echo 'going on without: tests that need them are skipped'; }
 
+third-party: setup  ## Make .venv-third-party: servers nobody here wrote, for the tests
+	@scripts/third-party || { [[ $${CI:-} != true ]] && echo 'going on without: tests that need them are skipped'; }
+
 clean:  ## Remove caches, build products and generated code
 	@rm -rf dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@rm -rf examples/open_inference/generated
 	@find agent bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-distclean: clean  ## The same, and .venv
-	@rm -rf .venv
+distclean: clean  ## The same, and the virtual environments
+	@rm -rf .venv .venv-third-party .venv-matrix .bench-venv

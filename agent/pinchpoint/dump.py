@@ -10,16 +10,28 @@ characters is quoted as in JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pinchpoint.schema.events import (
+    FLAG_ASYNC,
     FLAG_BEHAVIOUR_CALLED,
+    FLAG_DEAD_ON_ARRIVAL,
+    FLAG_DESERIALIZE_FAILED,
     FLAG_REJECTED,
+    FLAG_RESPONDED,
+    FLAG_SERIALIZE_FAILED,
+    FLAG_SHARED_FORWARD,
+    FORWARD_GRAD,
+    FORWARD_OUTSIDE,
+    FORWARD_TRAINING,
+    DeviceEvent,
     ForwardEvent,
     LayerEvent,
     RequestDetail,
     RequestEvent,
     StackEvent,
+    StageEvent,
+    StreamEvent,
 )
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import (
@@ -33,10 +45,20 @@ from pinchpoint.schema.observations import (
     Tick,
 )
 from pinchpoint.schema.samples import Sample
-from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES, STAGES, WAIT_CATEGORIES
+from pinchpoint.schema.terms import CALL_TYPES, STAGES, WAIT_CATEGORIES, status_text
 from pinchpoint.schema.wire import sample_fields
 
-_FLAGS = {FLAG_BEHAVIOUR_CALLED: "called", FLAG_REJECTED: "rejected"}
+_FLAGS = {
+    FLAG_BEHAVIOUR_CALLED: "called",
+    FLAG_REJECTED: "rejected",
+    FLAG_RESPONDED: "responded",
+    FLAG_SHARED_FORWARD: "shared_forward",
+    FLAG_ASYNC: "async",
+    FLAG_DESERIALIZE_FAILED: "deserialize_failed",
+    FLAG_SERIALIZE_FAILED: "serialize_failed",
+    FLAG_DEAD_ON_ARRIVAL: "dead_on_arrival",
+}
+_FORWARD_FLAGS = {FORWARD_OUTSIDE: "outside", FORWARD_GRAD: "grad", FORWARD_TRAINING: "training"}
 
 Field = tuple[str, object]
 
@@ -67,6 +89,12 @@ class Dump:
             return "layer", self._layer(source, record)
         if isinstance(record, StackEvent):
             return "stack", self._stack(source, record)
+        if isinstance(record, StreamEvent):
+            return "stream", self._stream(source, record)
+        if isinstance(record, StageEvent):
+            return "stage", self._stage(source, record)
+        if isinstance(record, DeviceEvent):
+            return "device", self._device(source, record)
         if isinstance(record, Sample):
             return "sample", self._sample(source, record)
         return _describe_control(record)
@@ -74,22 +102,23 @@ class Dump:
     def _request(self, source: int, event: RequestEvent) -> Iterator[Field]:
         text = self._names.text
         yield "method", text(source, event.method_id)
-        yield "status", GRPC_CODES[event.status]
-        yield "type", GRPC_TYPES[event.grpc_type]
-        yield "flags", _flags(event.flags)
+        yield "status", status_text(event.call_type, event.status)
+        yield "type", CALL_TYPES[event.call_type]
+        yield "flags", _flags(event.flags, _FLAGS)
         yield "arrival", _seconds(event.arrival_ns)
         for name in ("queue_ns", "receive_ns", "handler_ns", "send_ns"):
             yield name, getattr(event, name)
         yield "forwards", event.forwards
-        for name in ("preprocess_ns", "forward_ns", "postprocess_ns", "batch_size"):
+        for name in ("preprocess_ns", "batch_wait_ns", "forward_ns", "postprocess_ns"):
             yield name, getattr(event, name)
+        yield "batch_size", event.batch_size
         yield "model", text(source, event.model_id)
         yield "server", text(source, event.server_id)
 
     def _detail(self, source: int, detail: RequestDetail) -> Iterator[Field]:
         yield "method", self._names.text(source, detail.method_id)
-        yield "status", GRPC_CODES[detail.status]
-        yield "type", GRPC_TYPES[detail.grpc_type]
+        yield "status", status_text(detail.call_type, detail.status)
+        yield "type", CALL_TYPES[detail.call_type]
         yield "weight", _number(detail.weight)
         yield "arrival", _seconds(detail.arrival_ns)
         yield "latency_ns", detail.latency_ns
@@ -109,6 +138,7 @@ class Dump:
     def _forward(self, source: int, event: ForwardEvent) -> Iterator[Field]:
         yield "model", self._names.text(source, event.model_id)
         yield "device", self._names.text(source, event.device_id)
+        yield "flags", _flags(event.flags, _FORWARD_FLAGS)
         yield "start", _seconds(event.start_ns)
         yield "wall_ns", event.wall_ns
         yield "batch_size", event.batch_size
@@ -130,6 +160,30 @@ class Dump:
         yield "thread", event.thread_id
         yield "method", self._names.text(source, event.method_id)
         yield "location", self._names.text(source, event.location_id)
+
+    def _stream(self, source: int, event: StreamEvent) -> Iterator[Field]:
+        yield "method", self._names.text(source, event.method_id)
+        yield "type", CALL_TYPES[event.call_type]
+        yield "time", _seconds(event.time_ns)
+        for name in ("received", "sent", "first_message_ns", "gap_ns"):
+            yield name, getattr(event, name)
+        yield "gaps", "/".join(map(str, event.gaps))
+
+    def _stage(self, source: int, event: StageEvent) -> Iterator[Field]:
+        yield "name", self._names.text(source, event.stage_id)
+        yield "method", self._names.text(source, event.method_id)
+        yield "time", _seconds(event.time_ns)
+        yield "thread", event.thread_id
+        yield "wall_ns", event.wall_ns
+        yield "self_ns", event.self_ns
+
+    def _device(self, source: int, event: DeviceEvent) -> Iterator[Field]:
+        yield "model", self._names.text(source, event.model_id)
+        yield "device", self._names.text(source, event.device_id)
+        yield "start", _seconds(event.start_ns)
+        yield "host_ns", event.host_ns
+        yield "device_ns", event.device_ns
+        yield "batch_size", event.batch_size
 
     def _sample(self, source: int, sample: Sample) -> Iterator[Field]:
         yield "type", type(sample).__name__
@@ -164,8 +218,8 @@ def _describe_control(
     return "closed", iter([time])
 
 
-def _flags(flags: int) -> str:
-    return ",".join(text for bit, text in _FLAGS.items() if flags & bit) or "none"
+def _flags(flags: int, texts: Mapping[int, str]) -> str:
+    return ",".join(text for bit, text in texts.items() if flags & bit) or "none"
 
 
 def _seconds(nanoseconds: int) -> str:

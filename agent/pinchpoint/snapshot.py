@@ -28,6 +28,9 @@ class Histogram:
         return Histogram(self.bounds, tuple(counts), self.sum + other.sum)
 
 
+NOTHING = Histogram((), (0,), 0.0)
+
+
 @dataclass(frozen=True)
 class MethodTotals:
     """What one gRPC method has done since the agent attached. Seconds."""
@@ -38,9 +41,34 @@ class MethodTotals:
     started: int
     handled: Mapping[str, int]
     in_flight: int
+    received: int
+    sent: int
     request: Histogram
     handling: Histogram
     queue: Histogram
+
+
+@dataclass(frozen=True)
+class RouteTotals:
+    """What one HTTP method and route have done since the agent attached. Seconds."""
+
+    http_method: str
+    route: str
+    in_flight: int
+    durations: Mapping[str, Histogram]
+    """By status code; "" for requests that got no response."""
+    request: Histogram
+    queue: Histogram
+
+
+@dataclass(frozen=True)
+class StageTotals:
+    """What one named stage has taken since the agent attached. Seconds."""
+
+    stage: str
+    wall: Histogram
+    self_seconds: float
+    """Without the named stages inside it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,11 @@ class ModelTotals:
     model: str
     forward: Histogram
     batch_size: Histogram
+    forwards_with_grad: int
+    forwards_in_training_mode: int
+    enqueue: Histogram
+    device: Histogram
+    """Of the sampled forwards on an asynchronous device, as `enqueue`."""
     layer_seconds: Mapping[str, float]
     layer_samples: int
 
@@ -99,9 +132,18 @@ class Snapshot:
     verdict: Verdict
     agent: AgentFacts
     methods: tuple[MethodTotals, ...] = ()
+    routes: tuple[RouteTotals, ...] = ()
     rejected: Mapping[str, int] = field(default_factory=dict)
+    abandoned: Mapping[str, int] = field(default_factory=dict)
+    """RPCs that were given up while they were queued or received."""
+    message_errors: Mapping[str, int] = field(default_factory=dict)
+    first_message: Histogram = NOTHING
+    message_gap: Histogram = NOTHING
+    received_bytes: Histogram = NOTHING
+    sent_bytes: Histogram = NOTHING
     stage_seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By stage: weighted number of requests and sum of seconds."""
+    named_stages: tuple[StageTotals, ...] = ()
     component_seconds: Mapping[str, float] = field(default_factory=dict)
     models: tuple[ModelTotals, ...] = ()
     model_facts: tuple[ModelFacts, ...] = ()

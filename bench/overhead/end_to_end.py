@@ -5,7 +5,6 @@ The second bare arm is the control: what it differs from the first by is noise.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.overhead import environment
 from bench.overhead.closed_loop import Load, run
 
 ARMS = ("bare", "bare again", "probe")
 ALONE, TOGETHER = 1, 4
 """Callers: one for latency, four for throughput."""
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _STOP_SECONDS = 15.0
 
 
@@ -54,8 +53,8 @@ def _server(with_probe: bool) -> Iterator[str]:
         wrapped = [sys.executable, "-m", "pinchpoint", "run", "--no-agent", "--ring-dir", ring_dir]
         process = subprocess.Popen(
             [*wrapped, "--", *serve] if with_probe else serve,
-            cwd=_REPOSITORY,
-            env=dict(os.environ, PYTHONPATH=str(_REPOSITORY)),
+            cwd=environment.REPOSITORY,
+            env=environment.variables(),
             stdout=subprocess.PIPE,
             text=True,
         )

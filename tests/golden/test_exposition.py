@@ -19,10 +19,12 @@ from pinchpoint.schema.events import FLAG_REJECTED, StageTime
 from pinchpoint.schema.observations import Name, NameKind, Observation, RecordsLost
 from pinchpoint.schema.samples import (
     CgroupMemorySample,
+    LoopSample,
     ModelSample,
     PressureSample,
     ProbeSample,
     SamplerSample,
+    ServerSample,
     SignalSample,
 )
 from pinchpoint.schema.terms import GRPC_CODES
@@ -34,6 +36,7 @@ from tests.support.observations import (
     MODEL,
     SECOND_NS,
     Service,
+    others,
     request,
     watch,
 )
@@ -59,10 +62,11 @@ EXTRA = tuple(
             "no NVIDIA driver was found",
             "cpu",
             "float32",
+            "grpc.aio",
         )
     )
 )
-CONTAINER, PART, SAMPLER, SIGNAL, REASON, DEVICE, DTYPE = (name.name_id for name in EXTRA)
+CONTAINER, PART, SAMPLER, SIGNAL, REASON, DEVICE, DTYPE, AIO = (name.name_id for name in EXTRA)
 
 LOAD = HEALTHY.but(rate=25.0, quota_cores=0.5).but(
     layers={HOT_LAYER.name_id: 3.0, COLD_LAYER.name_id: 1.0}
@@ -98,6 +102,7 @@ def add_the_rest(pipeline: Pipeline, now_ns: int) -> None:
     )
     pipeline.feed(Observation(2, unknown._replace(flags=FLAG_REJECTED)))
     pipeline.feed(Observation(2, RecordsLost(now_ns, "overrun", 7)))
+    watch(pipeline, (Observation(2, record) for record in others(now_ns)))
     for second in range(2):
         at_ns = now_ns + second * SECOND_NS
         for sample in (
@@ -105,7 +110,16 @@ def add_the_rest(pipeline: Pipeline, now_ns: int) -> None:
             PressureSample(at_ns, CONTAINER, cpu_some_ns=2e8 * second, io_full_ns=0.0),
             ModelSample(at_ns, MODEL.name_id, 11_689_512.0, 46_758_048.0, DTYPE, DEVICE, 0.0),
             ProbeSample(at_ns, PART, errors=0.0, enabled=1.0),
-            ProbeSample(at_ns, 0, sample_every=1.0),
+            ProbeSample(at_ns, 0, None, None, 1.0, 2e6 * second, 1_500_000.0, 0.5),
+            LoopSample(at_ns, 0, beats=10.0 * second, lag_ns=9e6 * second, lag_3=9.0 * second),
+            ServerSample(
+                at_ns,
+                AIO,
+                in_flight=2.0,
+                core_waiting=3.0,
+                core_wait_ns=4e8 * second,
+                core_abandoned=2.0 * second,
+            ),
             SamplerSample(at_ns, SAMPLER, duration_ns=250_000.0, errors=0.0),
             SignalSample(at_ns, SIGNAL, available=0.0, reason_id=float(REASON)),
         ):

@@ -15,13 +15,15 @@ from pinchpoint.probe import activate
 from pinchpoint.probe.call import Call
 from pinchpoint.probe.grpc_server import GrpcServerProbe
 from pinchpoint.probe.guard import Part
+from pinchpoint.probe.pool_proxy import PoolProxy
 from pinchpoint.probe.process import ProcessProbe
 from pinchpoint.probe.recorder import Recorder
 from pinchpoint.ring.reader import RingReader
 from pinchpoint.samplers.python_runtime import GcWatch
-from pinchpoint.schema.events import FLAG_BEHAVIOUR_CALLED, FLAG_REJECTED
+from pinchpoint.schema.events import FLAG_BEHAVIOUR_CALLED, FLAG_REJECTED, FLAG_RESPONDED
 from pinchpoint.schema.observations import NameKind
-from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES, OTHER, STAGE_INDEX
+from pinchpoint.schema.terms import CALL_TYPES, GRPC_CODES, OTHER, STAGE_INDEX
+from tests.support.models import NoModels
 from tests.support.rings import contents, ring_files, ring_with, the_ring
 from tests.support.scripts import ECHO_SERVER, run, running
 from tests.support.servers import SERVICE, serving, unary
@@ -90,8 +92,8 @@ def test_a_record_says_what_was_called_and_on_what(probe: ProcessProbe, ring_dir
     (request,) = ring.requests()
     assert ring.text(request.method_id) == ECHO
     assert ring.text(request.server_id) == "grpc"
-    assert request.flags == FLAG_BEHAVIOUR_CALLED
-    assert GRPC_TYPES[request.grpc_type] == "unary"
+    assert request.flags == FLAG_BEHAVIOUR_CALLED | FLAG_RESPONDED
+    assert CALL_TYPES[request.call_type] == "unary"
     assert (request.forwards, request.model_id, request.batch_size) == (0, 0, 0)
 
 
@@ -154,10 +156,12 @@ def test_the_details_stand_for_all_requests_when_only_some_are_drawn(
     with serving({"Echo": unary(echo)}) as served:
         recorder = probe._recorder
         assert recorder is not None
-        recorder.adapt(100.0)
-        weights = [recorder.draw() for _ in range(10_000)]
+        weights: list[int] = []
+        for _ in range(100):  # seconds
+            recorder.adapt(100.0)
+            weights += [recorder.draw() for _ in range(100)]
         assert served.call("Echo") == b"x"
-    assert set(weights) == {0.0, 4.0}
+    assert set(weights) == {0, 4}
     assert sum(weights) == pytest.approx(10_000, rel=0.02)
 
 
@@ -190,8 +194,9 @@ def test_streams_are_recorded_with_their_type(
             assert list(served.channel.stream_stream(path)(iter([b"a"]))) == [b"1", b"2", b"3"]
         ring = ring_with(ring_dir, lambda found: found.requests())
     (request,) = ring.requests()
-    assert GRPC_TYPES[request.grpc_type] == kind
-    assert (request.status, request.flags) == (0, FLAG_BEHAVIOUR_CALLED)
+    assert CALL_TYPES[request.call_type] == kind
+    one_answer = FLAG_RESPONDED if kind == "client_stream" else 0
+    assert (request.status, request.flags) == (0, FLAG_BEHAVIOUR_CALLED | one_answer)
     assert request.handler_ns > 0
 
 
@@ -225,7 +230,7 @@ def test_a_call_cancelled_in_the_queue_is_recorded_without_a_handler(
         running = method.future(b"x")
         gate.wait_entered()
         waiting = method.future(b"x")
-        assert until(lambda: len(probe._grpc.active) == 2)
+        assert until(lambda: len(probe._active) == 2)
         waiting.cancel()
         # Let the cancellation reach the server before the worker comes to that call.
         assert until(lambda: _known_calls(served.server) == 1)
@@ -233,10 +238,10 @@ def test_a_call_cancelled_in_the_queue_is_recorded_without_a_handler(
         assert running.result(LIMIT_SECONDS) == b"x"
         ring = ring_with(ring_dir, lambda found: len(found.requests()) == 2)
     ran, died = sorted(ring.requests(), key=lambda request: request.arrival_ns)
-    assert (ran.status, ran.flags) == (0, FLAG_BEHAVIOUR_CALLED)
+    assert (ran.status, ran.flags) == (0, FLAG_BEHAVIOUR_CALLED | FLAG_RESPONDED)
     assert (died.status, died.flags, died.handler_ns) == (CANCELLED, 0, 0)
     assert died.queue_ns > 0
-    assert probe._grpc.active == {}
+    assert not probe._active
 
 
 def _known_calls(server: Any) -> int:
@@ -299,14 +304,14 @@ def test_health_checks_are_left_out(probe: ProcessProbe, ring_dir: Path) -> None
     server.stop(None).wait()
     pool.shutdown()
     assert the_ring(ring_dir).requests() == []
-    assert probe._grpc.seen == 0
+    assert (probe._grpc.seen, len(probe._active)) == (1, 0)
 
 
 def test_names_that_clients_invent_are_folded(
     probe: ProcessProbe, ring_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that answers any name must not let its clients fill the tables."""
-    monkeypatch.setattr("pinchpoint.probe.grpc_server.METHODS_MAX", 3)
+    monkeypatch.setattr("pinchpoint.probe.methods.METHODS_MAX", 3)
 
     class Anything(grpc.GenericRpcHandler):
         def service(self, _details: grpc.HandlerCallDetails) -> Any:
@@ -324,26 +329,30 @@ def test_names_that_clients_invent_are_folded(
 # Shapes of grpcio that are not today's
 
 
+class Inline:
+    """A pool that runs its tasks at once."""
+
+    def submit(self, fn: Any, *args: Any, **named: Any) -> Any:
+        return fn(*args, **named)
+
+
 def _unary_response_in_pool(*args: Any) -> Any:
     return args[2](args[3](), None)
 
 
 def test_the_older_call_shape_is_measured_too(ring_dir: Path) -> None:
     """Grpcio up to 1.58 submits without `state.context.run`."""
-    recorder = Recorder(ring_dir, GcWatch())
+    recorder = Recorder(ring_dir, GcWatch(), NoModels())
     part = Part("grpc")
-    hook = GrpcServerProbe(part, lambda: recorder, lambda: None)
+    hook = GrpcServerProbe(part, lambda: recorder, set())
     event, state = _Event(), _State()
 
     def unary_request() -> bytes:
         return b"x"
 
     args = (_unary_response_in_pool, event, state, echo, unary_request, None, None)
-    task = hook.wrap(args, 0)
-
-    assert task is not None
-    assert task.at == 0
-    task.run(*args)
+    recorder.adapt(1e9)
+    PoolProxy(hook, Inline(), None).submit(*args)
     recorder.close()
     assert len(the_ring(ring_dir).requests("/a.B/C")) == 1
     assert part.errors == 0
@@ -354,8 +363,20 @@ def test_anything_else_that_is_submitted_passes_through(
     ring_dir: Path, args: tuple[Any, ...]
 ) -> None:
     """The pool may serve other purposes, and grpcio may change."""
-    hook = GrpcServerProbe(Part("grpc"), lambda: pytest.fail("not needed"), lambda: None)
-    assert hook.wrap(args, 0) is None
+    recorder = Recorder(ring_dir, GcWatch(), NoModels())
+    part = Part("grpc")
+    hook = GrpcServerProbe(part, lambda: recorder, set())
+    seen: list[tuple[Any, ...]] = []
+
+    def task(*given: Any, **named: Any) -> str:
+        seen.append((*given, named))
+        return "done"
+
+    assert PoolProxy(hook, Inline(), None).submit(task, *args, name="x") == "done"
+    assert PoolProxy(hook, Inline(), None).submit(task, *args) == "done"
+    assert seen == [(*args, {"name": "x"}), (*args, {})]
+    recorder.close()
+    assert part.enabled
 
 
 class _Event:
@@ -485,7 +506,7 @@ class BrokenRecorder(Recorder):
     """Fails in one of its methods."""
 
     def __init__(self, directory: Path, broken: str) -> None:
-        super().__init__(directory, GcWatch())
+        super().__init__(directory, GcWatch(), NoModels())
         self._failing = broken
 
     def _fail(self, name: str) -> None:
@@ -496,13 +517,9 @@ class BrokenRecorder(Recorder):
         self._fail("intern")
         return super().intern(kind, text, detail)
 
-    def draw(self) -> float:
-        self._fail("draw")
-        return super().draw()
-
-    def request(self, call: Call, status: int, flags: int, send_ns: int) -> None:
+    def request(self, call: Call, status: int, now_ns: int) -> None:
         self._fail("request")
-        super().request(call, status, flags, send_ns)
+        super().request(call, status, now_ns)
 
     def detail(self, *args: Any) -> None:
         self._fail("detail")
@@ -524,12 +541,12 @@ def _serve_under(hook: GrpcServerProbe) -> None:
         hook.uninstall()
 
 
-@pytest.mark.parametrize("broken", ["intern", "draw", "request", "detail"])
+@pytest.mark.parametrize("broken", ["intern", "request", "detail"])
 def test_a_recorder_that_raises_costs_no_rpc(ring_dir: Path, broken: str) -> None:
     """The error is counted once, the part stays off, every client is served."""
     part = Part("grpc")
     recorder = BrokenRecorder(ring_dir, broken)
-    _serve_under(GrpcServerProbe(part, lambda: recorder, lambda: None))
+    _serve_under(GrpcServerProbe(part, lambda: recorder, set()))
     recorder.close()
     assert part.errors >= 1
     assert not part.enabled
@@ -543,19 +560,22 @@ def test_a_recorder_that_cannot_be_made_costs_no_rpc() -> None:
         raise Broken("start")
 
     part = Part("grpc")
-    _serve_under(GrpcServerProbe(part, start, lambda: None))
+    _serve_under(GrpcServerProbe(part, start, set()))
     assert (part.errors, part.enabled) == (1, False)
 
 
 def test_a_torch_part_that_raises_costs_no_rpc(ring_dir: Path) -> None:
     """What runs right before the handler."""
 
-    def before_handler() -> None:
-        raise Broken("before")
+    class Models(NoModels):
+        pending = True
+
+        def before_handler(self) -> None:
+            raise Broken("before")
 
     part = Part("grpc")
-    recorder = Recorder(ring_dir, GcWatch())
-    _serve_under(GrpcServerProbe(part, lambda: recorder, before_handler))
+    recorder = Recorder(ring_dir, GcWatch(), Models())
+    _serve_under(GrpcServerProbe(part, lambda: recorder, set()))
     recorder.close()
     assert part.errors >= 1
     assert not part.enabled
@@ -563,7 +583,7 @@ def test_a_torch_part_that_raises_costs_no_rpc(ring_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     "boundary",
-    ["start", "behaviour_begins", "behaviour_ended", "serialized", "finish", "leave_thread"],
+    ["begin_clocks", "behaviour_begins", "behaviour_ended", "enter", "finish"],
 )
 def test_a_boundary_that_raises_costs_no_rpc(
     ring_dir: Path, monkeypatch: pytest.MonkeyPatch, boundary: str
@@ -576,8 +596,8 @@ def test_a_boundary_that_raises_costs_no_rpc(
     # No constructor reaches into the middle of a call.
     monkeypatch.setattr(Call, boundary, fail)
     part = Part("grpc")
-    recorder = Recorder(ring_dir, GcWatch())
-    _serve_under(GrpcServerProbe(part, lambda: recorder, lambda: None))
+    recorder = Recorder(ring_dir, GcWatch(), NoModels())
+    _serve_under(GrpcServerProbe(part, lambda: recorder, set()))
     recorder.close()
     assert part.errors >= 1
     assert not part.enabled

@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,10 +16,14 @@ import grpc
 import pytest
 
 import pinchpoint
+from pinchpoint.probe import torch_cuda
 from pinchpoint.probe.process import ProcessProbe
 from pinchpoint.probe.torch_forward import UNCALLED_REQUESTS
-from pinchpoint.schema.samples import ModelSample, TorchSample
+from pinchpoint.probe.torch_layers import SIGNAL
+from pinchpoint.schema.events import FORWARD_GRAD, DeviceEvent
+from pinchpoint.schema.samples import ModelSample, SignalSample, TorchSample
 from pinchpoint.schema.terms import STAGE_INDEX
+from tests.support.fake_cuda import FakeCuda, FakeDevice, FakeStream
 from tests.support.rings import Contents, contents, ring_files, ring_with, the_ring
 from tests.support.scripts import ECHO_SERVER, run
 from tests.support.servers import SERVICE, Served, serving, unary
@@ -279,6 +284,80 @@ def test_a_child_that_raises_and_is_caught_is_not_counted_twice(bench: Bench) ->
     assert {ring.text(layer.layer_id) for layer in ring.layers()} == {"raising.inner", "(model)"}
     spent = ring.details[-1].stages[STAGE_INDEX["forward"]].cpu_ns
     assert sum(layer.cpu_ns for layer in ring.layers()) <= spent
+
+
+def test_modes_are_seen_and_become_findings(bench: Bench) -> None:
+    """Of the forward that was looked at, and of what torch says by then."""
+    model = Small()
+    with torch.inference_mode():
+        model.eval()
+    bench.request(lambda: model(inputs()))
+    ring = bench.ring(lambda found: any(s.grad_enabled for s in found.of(TorchSample)))
+    (forward,) = ring.forwards()
+    assert forward.flags == FORWARD_GRAD
+    found = ring.of(TorchSample)[-1]
+    assert (found.grad_enabled, found.training_mode) == (1, 0)
+    assert found.interop_threads == torch.get_num_interop_threads()
+
+
+def test_that_layers_cannot_be_sampled_is_said(bench: Bench) -> None:
+    """By a signal, with its reason."""
+    bench.watch(Small())
+
+    def said(found: Contents) -> list[SignalSample]:
+        return [s for s in found.of(SignalSample) if found.text(s.instance) == SIGNAL]
+
+    ring = bench.ring(said)
+    signal = said(ring)[-1]
+    loaded = "torch._dynamo" in sys.modules
+    assert signal.available == (not loaded)
+    assert (signal.reason_id is not None) == loaded
+
+
+def test_device_times_follow_the_forward(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler's thread writes them when the device has ended: here, a fake one."""
+    cuda, stream = FakeCuda(), FakeStream(FakeDevice())
+    times = bench.probe._torch._device_times
+    monkeypatch.setattr(torch_cuda, "DEVICE_TYPE", "cpu")
+    monkeypatch.setattr(times, "_cuda", cuda)
+    monkeypatch.setattr(cuda, "current_stream", lambda _device=None: stream)
+    monkeypatch.setattr(cuda, "set_device", lambda _device: None)
+
+    class Enqueuing(Small):
+        def forward(self, values: Any) -> Any:
+            stream.busy_until_ms += 3.0
+            return super().forward(values)
+
+    model = Enqueuing()
+    bench.request(lambda: [model(inputs(6)) for _ in range(2)])
+    cuda.now_ms = 1000.0
+    ring = bench.ring(lambda found: [e for e in found.events if isinstance(e, DeviceEvent)])
+    (event,) = (e for e in ring.events if isinstance(e, DeviceEvent))
+    forward = ring.forwards()[1]
+    assert (ring.text(event.model_id), event.batch_size) == ("Enqueuing", 6)
+    assert event.device_ns == 3_000_000
+    assert (event.start_ns, event.host_ns) == (forward.start_ns, forward.wall_ns)
+    assert cuda.waits == 0
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_of_every_kind_have_a_batch_size(bench: Bench) -> None:
+    """Scalars, nested tensors, and those in a dictionary."""
+
+    class Anything(Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, values: Any) -> Any:
+            return values
+
+    model = Anything()
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(5)])
+    batches = [torch.tensor(1.0), nested, {"name": "x", "pixels": inputs(4)}, "text"]
+    bench.request(lambda: [model(values) for values in batches])
+    ring = bench.ring(lambda found: found.requests())
+    assert [forward.batch_size for forward in ring.forwards()] == [1, 2, 4, 0]
 
 
 # What stays as it was
@@ -551,8 +630,7 @@ def test_an_error_of_the_torch_part_costs_no_forward(
     def broken(*_args: Any) -> None:
         raise ValueError("ours")
 
-    # The record is made in the middle of the forward: no constructor reaches it.
-    monkeypatch.setattr(bench.probe._torch, "_batch", broken)
+    monkeypatch.setattr(bench.probe._torch._looks, "begin", broken)
     results = [bench.request(lambda: model(inputs())) for _ in range(3)]
     assert all(torch.equal(result, expected) for result in results)
     assert (part.errors, part.enabled) == (1, False)

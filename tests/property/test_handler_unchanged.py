@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from pinchpoint.probe.process import ProcessProbe
 from tests.support.rings import the_ring
 from tests.support.servers import SERVICE, Served, number, serving
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
 CODES = list(grpc.StatusCode)
@@ -48,7 +49,7 @@ def act(plan: Any, context: grpc.ServicerContext) -> list[Any]:
     if plan["end"] == "raise":
         raise RuntimeError(plan["details"])
     responses: list[Any] = plan["responses"]
-    return responses
+    return [*responses, *(["x" * plan["bytes"]] if plan["bytes"] else [])]
 
 
 def give(plan: Any, context: grpc.ServicerContext) -> Iterator[Any]:
@@ -126,17 +127,20 @@ PLANS = st.fixed_dictionaries(
         "details": st.text(st.characters(codec="ascii", min_codepoint=32), max_size=8),
         "metadata": st.sampled_from(["", "value"]),
         "late": st.booleans(),
+        "bytes": st.sampled_from([0, 0, 1, 20_000, 300_000]),
+        "ballast": st.sampled_from([0, 0, 20_000, 300_000]).map(lambda size: "x" * size),
     }
 )
-REQUESTS = st.lists(PLANS.map(lambda plan: json.dumps(plan).encode()), min_size=1, max_size=2)
+REQUESTS = st.lists(PLANS.map(lambda plan: json.dumps(plan).encode()), min_size=1, max_size=3)
 ANY_REQUESTS = REQUESTS | REQUESTS | st.just([b"not json"])
+WITH_A_FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @given(kind=st.sampled_from(KINDS), requests=ANY_REQUESTS)
 @settings(
     max_examples=150,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=WITH_A_FIXTURE,
 )
 def test_an_rpc_is_the_same_with_the_probe_and_recorded_once_as_seen(
     both: tuple[Served, Served], ring_dir: Path, kind: str, requests: list[bytes]
@@ -151,3 +155,138 @@ def test_an_rpc_is_the_same_with_the_probe_and_recorded_once_as_seen(
     assert seen == expected
     recorded = until(lambda: the_ring(ring_dir).requests()[before:])
     assert [record.status for record in recorded] == [number(seen[0])]
+
+
+# The client gives up
+
+
+class Held:
+    """Handlers that stand still until their RPC ends, and what each of them has seen."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def wait_for_the_end(self, context: grpc.ServicerContext) -> None:
+        ended = threading.Event()
+        if not context.add_callback(ended.set):
+            ended.set()
+        self.said.append("entered")
+        assert ended.wait(LIMIT_SECONDS)
+        self.said.append(("active", context.is_active()))
+
+    def unary(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.wait_for_the_end(context)
+        self.said.append("done")
+        return request
+
+    def out(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            for number in range(int(request)):
+                yield b"%d" % number
+            self.wait_for_the_end(context)
+            yield b"late"
+            yield b"later"
+        except BaseException as error:
+            self.said.append(type(error))
+            raise
+        finally:
+            self.said.append("done")
+
+    def take(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        try:
+            for request in requests:
+                self.said.append(request)
+                if request == b"0":
+                    self.wait_for_the_end(context)
+        except BaseException as error:
+            self.said.append(type(error))
+            raise
+        finally:
+            self.said.append("done")
+        return b"all"
+
+    def both(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            for request in requests:
+                self.said.append(request)
+                yield request
+                if request == b"0":
+                    self.wait_for_the_end(context)
+        except BaseException as error:
+            self.said.append(type(error))
+            raise
+        finally:
+            self.said.append("done")
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        return {
+            "UnaryUnary": grpc.unary_unary_rpc_method_handler(self.unary),
+            "UnaryStream": grpc.unary_stream_rpc_method_handler(self.out),
+            "StreamUnary": grpc.stream_unary_rpc_method_handler(self.take),
+            "StreamStream": grpc.stream_stream_rpc_method_handler(self.both),
+        }
+
+
+def given_up(served: Served, held: Held, kind: str, after: int) -> Any:
+    """What a client sees that cancels after so many messages, and what its handler saw."""
+    path = f"/{SERVICE}/{kind}"
+    held.said.clear()
+    over = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield from (b"%d" % number for number in reversed(range(after)))
+        over.wait(LIMIT_SECONDS)
+
+    received: list[bytes] = []
+    if kind in ("UnaryUnary", "StreamUnary"):
+        call = (
+            served.channel.unary_unary(path).future(b"x")
+            if kind == "UnaryUnary"
+            else served.channel.stream_unary(path).future(requests())
+        )
+    else:
+        call = (
+            served.channel.unary_stream(path)(b"%d" % after)
+            if kind == "UnaryStream"
+            else served.channel.stream_stream(path)(requests())
+        )
+        received = [next(call) for _ in range(after)]
+    # The last message that the handler gets is a zero; then it waits for the end.
+    assert not after or until(lambda: "entered" in held.said)
+    assert call.cancel()
+    over.set()
+    if after:
+        assert until(lambda: "done" in held.said)
+    # At once, it may never have come to the handler.
+    return call.code(), received, [*held.said] if after else []
+
+
+@pytest.fixture
+def held(probe: ProcessProbe) -> Iterator[list[tuple[Served, Held]]]:
+    """The same handlers twice: as they are, and under the probe."""
+    logging.disable(logging.CRITICAL)
+    plain, probed = Held(), Held()
+    probe._grpc.part.enabled = False
+    with serving(plain.handlers()) as served_plain:
+        probe._grpc.part.enabled = True
+        with serving(probed.handlers()) as served_probed:
+            yield [(served_plain, plain), (served_probed, probed)]
+    logging.disable(logging.NOTSET)
+
+
+@given(kind=st.sampled_from(KINDS), after=st.integers(0, 4))
+@settings(max_examples=40, deadline=None, suppress_health_check=WITH_A_FIXTURE)
+def test_a_client_that_gives_up_is_noticed_as_without_the_probe(
+    held: list[tuple[Served, Held]], ring_dir: Path, kind: str, after: int
+) -> None:
+    """At any message: by the client, by the handler; and it is recorded as cancelled."""
+    before = len(the_ring(ring_dir).requests()) if any(ring_dir.iterdir()) else 0
+    expected, seen = (given_up(served, handlers, kind, after) for served, handlers in held)
+    assert seen == expected
+    assert seen[0] is grpc.StatusCode.CANCELLED
+    assert until(lambda: not held[1][0].server._state.rpc_states)  # type: ignore[attr-defined]
+    recorded = the_ring(ring_dir).requests()[before:]
+    if after:
+        recorded = until(lambda: the_ring(ring_dir).requests()[before:])
+        assert len(recorded) == 1
+    assert {number(grpc.StatusCode.CANCELLED)} >= {record.status for record in recorded}

@@ -1,18 +1,38 @@
-"""Whatever bytes a ring file has, a reader ends in RingError or in losses."""
+"""Whatever bytes a ring file has, a reader ends in RingError or in losses; whatever records it has,
+the agent goes on and its exposition can be scraped."""
 
 from __future__ import annotations
 
 import struct
 import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from pinchpoint.dump import Dump
+from pinchpoint.expose.collect import SnapshotCollector
+from pinchpoint.expose.state import PublishedState
+from pinchpoint.pipeline import Pipeline
 from pinchpoint.ring.layout import HEADER_BYTES, Header, RingError, pack_header, plan
 from pinchpoint.ring.reader import HOLE_PATIENCE_NS, Loss, RingReader
-from pinchpoint.schema.observations import Name
+from pinchpoint.schema.events import Event, RequestDetail
+from pinchpoint.schema.observations import (
+    Name,
+    NameKind,
+    Observation,
+    Record,
+    SourceClosed,
+    SourceOpened,
+    Tick,
+)
+from pinchpoint.schema.samples import Sample
 from pinchpoint.schema.wire import (
+    KIND_DEVICE,
     SLOT_BYTES,
     VERSION,
     InvalidRecordError,
@@ -21,6 +41,8 @@ from pinchpoint.schema.wire import (
     unpack_event,
     unpack_name,
 )
+from pinchpoint.snapshot import AgentFacts
+from tests.support import records
 
 COUNTS = (8, 4, 4)
 SEGMENTS = plan(COUNTS)
@@ -85,7 +107,7 @@ def slots(draw: st.DrawFn) -> bytes:
             last = draw(st.sampled_from((first, 0, first + 1, 2**64 - 1)))
             if draw(st.booleans()):
                 first, last = draw(st.sampled_from(((0, 0), (last, first))))
-            kind = draw(st.integers(0, 8))
+            kind = draw(st.integers(0, KIND_DEVICE + 1))
             fill = draw(st.binary(max_size=16))
             inner = (struct.pack("@H", kind) + fill).ljust(slot_bytes - 16, fill[:1] or b"\0")
             body += struct.pack("@Q", first) + inner + struct.pack("@Q", last)
@@ -98,3 +120,47 @@ def test_slots_with_any_numbers_end_in_records_or_losses(body: bytes, from_start
     """A good header before sequence numbers and bodies of every kind."""
     header = pack_header(Header(VERSION, 1, 1, 1, "boot", SEGMENTS))
     read_all(header + body, from_start=from_start)
+
+
+IDS = st.integers(0, 3)
+NAMES = st.builds(
+    Name, IDS, st.sampled_from(NameKind), st.integers(0, 2**16 - 1), st.text(max_size=20)
+)
+CONTROLS = st.just(SourceOpened(0, 1, 0)) | st.just(SourceClosed(0))
+
+
+def few_names(record: Event | RequestDetail | Sample) -> Event | RequestDetail | Sample:
+    """The record with ids that a name of the same source may have."""
+    if isinstance(record, Sample):
+        return replace(record, instance=record.instance % 4)
+    ids = {name: value % 4 for name, value in record._asdict().items() if name.endswith("_id")}
+    return record._replace(**ids)
+
+
+WRITTEN = st.one_of(records.EVENTS, records.DETAILS, records.samples()).map(few_names)
+
+
+@given(
+    st.lists(
+        st.tuples(IDS, WRITTEN | NAMES | CONTROLS),
+        max_size=30,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_whatever_the_records_the_agent_goes_on_and_can_be_scraped(
+    observed: Iterable[tuple[int, Record]],
+) -> None:
+    """Any values that the format allows, from sources that come and go."""
+    pipeline, dump = Pipeline(), Dump()
+    for second, (source, record) in enumerate(observed, 1):
+        for observation in (
+            Observation(source, record),
+            Observation(0, Tick(second * 1_000_000_000, second)),
+        ):
+            assert "\n" not in dump.line(observation)
+            pipeline.feed(observation)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SnapshotCollector(PublishedState(pipeline.snapshot(AgentFacts()))))
+    text = generate_latest(registry).decode()
+    scraped = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    assert len({(s.name, *sorted(s.labels.items())) for s in scraped}) == len(scraped)

@@ -10,10 +10,10 @@ from pinchpoint.ring.reader import Loss, RingReader
 from pinchpoint.schema import wire
 from pinchpoint.schema.events import RequestEvent
 from pinchpoint.schema.wire import Segment, unpack_event
-from tests.support.records import pack_request
+from tests.support.records import pack_event
 
 EVENTS = 8
-EMPTY = RequestEvent(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+EMPTY = RequestEvent(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class HandMadeRing:
@@ -40,7 +40,7 @@ class HandMadeRing:
 
     def put_torn(self, sequence: int, *, first: int, last: int) -> None:
         """Write a record's slot with numbers that need not agree."""
-        slot = bytearray(pack_request(sequence, EMPTY._replace(arrival_ns=sequence)))
+        slot = bytearray(pack_event(sequence, EMPTY._replace(arrival_ns=sequence)))
         wire.SEQUENCE.pack_into(slot, 0, first)
         wire.SEQUENCE.pack_into(slot, wire.EVENT_BYTES - 8, last)
         events = self.segments[Segment.EVENTS]

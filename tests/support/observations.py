@@ -19,13 +19,22 @@ from pinchpoint.detect.findings import Found
 from pinchpoint.detect.verdict import Verdict
 from pinchpoint.pipeline import Pipeline
 from pinchpoint.schema.events import (
+    FLAG_ASYNC,
     FLAG_BEHAVIOUR_CALLED,
+    FLAG_DESERIALIZE_FAILED,
+    FLAG_RESPONDED,
+    FORWARD_GRAD,
+    FORWARD_OUTSIDE,
+    FORWARD_TRAINING,
+    DeviceEvent,
     ForwardEvent,
     LayerEvent,
     RequestDetail,
     RequestEvent,
     StackEvent,
+    StageEvent,
     StageTime,
+    StreamEvent,
 )
 from pinchpoint.schema.observations import (
     Name,
@@ -46,7 +55,17 @@ from pinchpoint.schema.samples import (
     ServerSample,
     ThreadsSample,
 )
-from pinchpoint.schema.terms import CATEGORY_INDEX, STAGE_INDEX, STAGES
+from pinchpoint.schema.terms import (
+    CATEGORY_INDEX,
+    GRPC_CODES,
+    GRPC_TYPES,
+    HTTP,
+    HTTP_STREAM,
+    STAGE_INDEX,
+    STAGES,
+    UNARY,
+)
+from pinchpoint.schema.wire import GAP_COUNTS
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
@@ -60,6 +79,14 @@ CODE = Name(5, NameKind.LOCATION, 0, "server.py:41 prepare")
 THREAD = Name(6, NameKind.THREAD, 0, "metrics-uploader")
 SERVER = Name(7, NameKind.SERVER, 0, "[::]:8001")
 NAMES = (METHOD, MODEL, HOT_LAYER, COLD_LAYER, CODE, THREAD, SERVER)
+
+BIDI_STREAM = GRPC_TYPES.index("bidi_stream")
+ROUTE = Name(11, NameKind.METHOD, HTTP, "GET /items/{item_id}")
+CHAT = Name(12, NameKind.METHOD, BIDI_STREAM, "/chat.Chat/Talk")
+TOKENISE = Name(13, NameKind.STAGE, 0, "tokenise")
+
+SIZES = (150_528, 4_000)
+"""Bytes of every request and response."""
 
 
 class Stage(NamedTuple):
@@ -166,7 +193,7 @@ class Service:
                 start_ns = event.arrival_ns + event.queue_ns + event.preprocess_ns
                 wall_ns = event.forward_ns
                 records.append(
-                    ForwardEvent(MODEL.name_id, 0, event.batch_size, 7, start_ns, wall_ns)
+                    ForwardEvent(0, MODEL.name_id, 0, event.batch_size, 7, start_ns, wall_ns)
                 )
         for number, (stage, category) in enumerate(load.looks):
             time_ns = self.now_ns + number * MILLISECOND_NS
@@ -227,6 +254,7 @@ class Service:
             times,
             model_id=MODEL.name_id if "forward" in times else 0,
             gc_ns=round(load.gc_milliseconds * MILLISECOND_NS),
+            sizes=SIZES,
         )
         self._count += 1
         heapq.heappush(self._running, (end_ns, self._count, event, detail))
@@ -294,20 +322,22 @@ def request(
     times: Mapping[str, StageTime],
     *,
     status: int = 0,
-    grpc_type: int = 0,
+    call_type: int = UNARY,
+    flags: int = FLAG_BEHAVIOUR_CALLED | FLAG_RESPONDED,
     method_id: int = METHOD.name_id,
     model_id: int = 0,
     gc_ns: int = 0,
     weight: float = 1.0,
+    sizes: tuple[int | None, int | None] = (None, None),
 ) -> tuple[RequestEvent, RequestDetail]:
     """One finished request as the two records that the probe writes of it."""
     wall = {name: stage.wall_ns for name, stage in times.items()}
     outside = ("queue", "receive", "send")
     latency_ns = sum(wall.values())
     event = RequestEvent(
-        grpc_type=grpc_type,
+        call_type=call_type,
         status=status,
-        flags=FLAG_BEHAVIOUR_CALLED,
+        flags=flags,
         method_id=method_id,
         model_id=model_id,
         server_id=SERVER.name_id,
@@ -319,12 +349,13 @@ def request(
         handler_ns=sum(ns for name, ns in wall.items() if name not in outside),
         send_ns=wall.get("send", 0),
         preprocess_ns=wall.get("preprocess", 0),
+        batch_wait_ns=wall.get("batch_wait", 0),
         forward_ns=wall.get("forward", 0),
         postprocess_ns=wall.get("postprocess", 0),
     )
     nothing = StageTime(0, 0, 0)
     detail = RequestDetail(
-        grpc_type=grpc_type,
+        call_type=call_type,
         status=status,
         method_id=method_id,
         model_id=model_id,
@@ -333,13 +364,58 @@ def request(
         arrival_ns=arrival_ns,
         latency_ns=latency_ns,
         gc_ns=gc_ns,
-        request_bytes=None,
-        response_bytes=None,
+        request_bytes=sizes[0],
+        response_bytes=sizes[1],
         voluntary_switches=0,
         involuntary_switches=0,
         stages=tuple(times.get(name, nothing) for name in STAGES),
     )
     return event, detail
+
+
+def others(now_ns: int) -> Iterator[Record]:
+    """What a load does not bring: other kinds of request, failures, streams, a device."""
+    yield from (ROUTE, CHAT, TOKENISE)
+    millisecond = {"handler": StageTime(MILLISECOND_NS, MILLISECOND_NS, 0)}
+    for call_type, status in ((HTTP, 200), (HTTP, 404), (HTTP, 0), (HTTP_STREAM, 200)):
+        yield from request(
+            now_ns,
+            millisecond,
+            call_type=call_type,
+            status=status,
+            flags=FLAG_BEHAVIOUR_CALLED | FLAG_ASYNC,
+            method_id=ROUTE.name_id,
+        )
+    yield from request(
+        now_ns,
+        {"handler": StageTime(60 * MILLISECOND_NS, 0, 0)},
+        call_type=BIDI_STREAM,
+        method_id=CHAT.name_id,
+    )
+    yield StreamEvent(
+        BIDI_STREAM, CHAT.name_id, 5, 3, now_ns, 4 * MILLISECOND_NS, 36 * MILLISECOND_NS,
+        gaps((7, 2)),
+    )  # fmt: skip
+    given_up, _ = request(
+        now_ns,
+        {"queue": StageTime(20 * MILLISECOND_NS, 0, 0)},
+        status=GRPC_CODES.index("DEADLINE_EXCEEDED"),
+        flags=0,
+    )
+    unreadable, _ = request(
+        now_ns, {}, status=GRPC_CODES.index("INTERNAL"), flags=FLAG_DESERIALIZE_FAILED
+    )
+    yield from (given_up, unreadable)
+    yield StageEvent(TOKENISE.name_id, METHOD.name_id, 7, now_ns, 800_000, 500_000)
+    unfit = FORWARD_OUTSIDE | FORWARD_GRAD | FORWARD_TRAINING
+    yield ForwardEvent(unfit, MODEL.name_id, 0, 8, 9, now_ns, 3 * MILLISECOND_NS)
+    yield DeviceEvent(MODEL.name_id, 0, 8, now_ns, 400_000, 2 * MILLISECOND_NS)
+
+
+def gaps(*counts: tuple[int, int]) -> tuple[int, ...]:
+    """The gaps of a stream, by `(bucket, number of gaps)`."""
+    given = dict(counts)
+    return tuple(given.get(bucket, 0) for bucket in range(GAP_COUNTS))
 
 
 def watch(pipeline: Pipeline, observations: Iterable[Observation]) -> list[Verdict]:

@@ -9,13 +9,7 @@ from typing import TypeVar
 
 from pinchpoint.ring.layout import SUFFIX
 from pinchpoint.ring.reader import Loss, RingReader
-from pinchpoint.schema.events import (
-    ForwardEvent,
-    LayerEvent,
-    RequestDetail,
-    RequestEvent,
-    StackEvent,
-)
+from pinchpoint.schema.events import Event, ForwardEvent, LayerEvent, RequestDetail, RequestEvent
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import Name
 from pinchpoint.schema.samples import Sample
@@ -32,9 +26,7 @@ class Contents:
     """What a ring holds."""
 
     process_id: int = 0
-    events: list[RequestEvent | ForwardEvent | LayerEvent | StackEvent] = field(
-        default_factory=list
-    )
+    events: list[Event] = field(default_factory=list)
     details: list[RequestDetail] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     names: list[Name] = field(default_factory=list)

@@ -12,10 +12,11 @@ import pytest
 
 
 @contextmanager
-def tiny_tmpfs(directory: Path) -> Iterator[Path]:
-    """64 KiB of memory mounted on a directory. Skips where mounting is not permitted."""
+def tiny_tmpfs(directory: Path, options: str = "size=64k") -> Iterator[Path]:
+    """64 KiB of memory mounted on a directory, or what the options of `mount` say. Skips where
+    mounting is not permitted."""
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(directory)],
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)],
         capture_output=True,
         text=True,
         check=False,
@@ -28,4 +29,5 @@ def tiny_tmpfs(directory: Path) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        subprocess.run(["umount", str(directory)], check=True)
+        # Lazily: a ring of this process may still be mapped.
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)

@@ -212,9 +212,11 @@ def test_a_second_after_the_last_flush_everything_is_in_the_file(tmp_path: Path)
     tee.close()
 
 
-def test_each_record_is_one_line(tmp_path: Path) -> None:
+def test_each_record_is_one_line(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     dump = Dump()
     lines = [dump.line(observation) for observation, _ in observed(tmp_path)]
+    if pytestconfig.getoption("--update-golden"):
+        GOLDEN.write_text("\n".join(lines) + "\n")
     assert lines == GOLDEN.read_text().splitlines()
 
 

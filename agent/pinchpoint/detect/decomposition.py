@@ -5,7 +5,8 @@ give CPU, run-queue and blocked time exactly; what a wait was *for* is evidence,
 this order of precedence, so that no second is counted twice:
 
 1. `queue`: arrival to worker. `core_wait`: blocked in `receive`, where the worker waits
-   for the gRPC core and its serving thread. `send`: blocked after serialising.
+   for the gRPC core and its serving thread. `batch`: blocked in `batch_wait`, where the
+   handler waits for the batcher. `send`: blocked after serialising.
 2. run-queue time is `throttled` as far as the quota's stalls explain it, else `runqueue`.
 3. blocked time in the handler: first `gc`, the collector's own account; then by what the
    stack sampler saw of waiting threads in that stage: `disk`, `lock`, `downstream`
@@ -22,13 +23,17 @@ from pinchpoint.detect.features import DOWNSTREAM_CATEGORIES, Features, StageMea
 from pinchpoint.detect.thresholds import GIL_PRESENT_RATIO, STACKS_MIN
 from pinchpoint.schema.terms import COMPONENTS
 
-HANDLER_STAGES = ("preprocess", "batch_wait", "forward", "postprocess", "handler", "serialize")
+HANDLER_STAGES = ("preprocess", "forward", "postprocess", "handler", "serialize")
 
 _COMPONENT_OF = {
     **dict.fromkeys(DOWNSTREAM_CATEGORIES, "downstream"),
     "lock": "lock",
     "disk": "disk",
 }
+
+
+_WAITS_FOR = {"batch_wait": "batch", "send": "send"}
+"""What a stage outside of the handler's own work waits for, if not the gRPC core."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,8 @@ def _split(
     given: dict[str, float] = {"gc": min(left, max(0.0, gc_left))}
     left -= given["gc"]
     if stage not in HANDLER_STAGES:
-        fallback = "send" if stage == "send" else "core_wait"
-        given["gil" if contended and stage == "receive" else fallback] = left
+        waits_for = _WAITS_FOR.get(stage, "core_wait")
+        given["gil" if contended and stage == "receive" else waits_for] = left
         return given
     looks = features.looks_at(stage)
     if looks.total() < STACKS_MIN:

@@ -189,7 +189,7 @@ def _traffic(window: Window) -> Traffic:
     in_flight = [
         series[-1].in_flight
         for source, instance, series in window.series(MethodSample)
-        if window.is_unary(source, instance)
+        if window.has_one_response(source, instance)
     ]
     ages = [s.oldest_age_ns / 1e9 for s in servers if s.oldest_age_ns is not None]
     seconds = _span_seconds(window)

@@ -16,7 +16,7 @@ from pinchpoint.schema.events import (
 )
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.samples import Sample
-from pinchpoint.schema.terms import UNARY
+from pinchpoint.schema.terms import ONE_RESPONSE
 
 REQUESTS_MAX = 20_000
 DETAILS_MAX = 4_000
@@ -72,8 +72,8 @@ SeriesKey = tuple[int, type[Sample], int]
 class Window:
     """Everything of the last `WINDOW_NS`, by the time it ended or was read.
 
-    Of RPCs only the unary ones that were served: a stream lasts as long as its client
-    likes, and most of it is waiting for the next message.
+    Of requests only those with one response that were served: a stream lasts as long as its
+    client likes, and most of it is waiting for the next message.
     """
 
     def __init__(self, names: Names) -> None:
@@ -106,15 +106,15 @@ class Window:
         if source in self._offsets:
             self._heard[source] = self.now_ns
         if isinstance(record, RequestEvent):
-            if record.grpc_type == UNARY and not record.flags & FLAG_REJECTED:
+            if record.call_type in ONE_RESPONSE and not record.flags & FLAG_REJECTED:
                 end_ns = record.arrival_ns + record.latency_ns + offset
                 self.requests.append(Completed(end_ns, record))
         elif isinstance(record, RequestDetail):
-            if record.grpc_type == UNARY:
+            if record.call_type in ONE_RESPONSE:
                 end_ns = record.arrival_ns + record.latency_ns + offset
                 self.details.append(Sampled(end_ns, record))
         elif isinstance(record, StackEvent):
-            if not self.is_unary(source, record.method_id):
+            if not self.has_one_response(source, record.method_id):
                 return
             location = self._names.text(source, record.location_id)
             self.looks.append(Look(record.time_ns + offset, record, location))
@@ -154,10 +154,10 @@ class Window:
             if kind is sample_type:
                 yield source, instance, [s for s in series if isinstance(s, sample_type)]
 
-    def is_unary(self, source: int, method_id: int) -> bool:
-        """Whether a method is unary, as far as its name has been learnt."""
+    def has_one_response(self, source: int, method_id: int) -> bool:
+        """Whether a method answers at once, as far as its name has been learnt."""
         method = self._names.get(source, method_id)
-        return method is None or method.detail == UNARY
+        return method is None or method.detail in ONE_RESPONSE
 
     def name(self, source: int, instance: int) -> str:
         """The text of a name of a source."""

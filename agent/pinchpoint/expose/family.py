@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,3 +32,21 @@ class Family:
     help: str
     labels: Labels
     points: PointsOf
+
+
+def single(value: float | None) -> Iterable[Point]:
+    """The one series of a family without labels; none if the value is not known."""
+    if value is not None:
+        yield (), value
+
+
+def filled(histogram: Histogram) -> Iterable[Point]:
+    """The one series of a family without labels, from its first value on."""
+    if histogram.count:
+        yield (), histogram
+
+
+def by_label(values: Mapping[str, float]) -> Iterable[Point]:
+    """One series for each value of the only label."""
+    for label, value in values.items():
+        yield (label,), value

@@ -1,165 +1,150 @@
-"""Families that are one field of one sample: process, container, pressure, Python."""
+"""Families that are one field of one sample: process, container, pressure, Python, probe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from pinchpoint.expose.family import Family, Labels, Point, PointsOf
-from pinchpoint.snapshot import Snapshot
-
-_NS = 1e-9
-
-Reading = tuple[str, str, float, Labels]
-"""Sample type's name, field, scale to the base unit, label values."""
-
-
-def _points(readings: Sequence[Reading], *, counters: bool) -> PointsOf:
-    def points(snapshot: Snapshot) -> Iterable[Point]:
-        values = snapshot.counters if counters else snapshot.gauges
-        for sample_type, field, scale, labels in readings:
-            value = values.get((sample_type, "", field))
-            if value is not None:
-                yield labels, value * scale
-
-    return points
-
-
-def _counter(name: str, text: str, labels: Labels, *readings: Reading) -> Family:
-    return Family(name, "counter", text, labels, _points(readings, counters=True))
-
-
-def _gauge(name: str, text: str, *readings: Reading) -> Family:
-    return Family(name, "gauge", text, (), _points(readings, counters=False))
+from pinchpoint.expose.family import Family, Point, single
+from pinchpoint.expose.reading import NS, counter, gauge, named
+from pinchpoint.pipeline.buckets import FINE_SECONDS
+from pinchpoint.snapshot import Histogram, Snapshot
 
 
 def _pressure(snapshot: Snapshot) -> Iterable[Point]:
     for (sample_type, scope, field), value in sorted(snapshot.counters.items()):
         if sample_type == "PressureSample":
             resource, kind, _ = field.split("_")
-            yield (resource, kind, scope), value * _NS
+            yield (resource, kind, scope), value * NS
 
 
-def _named(sample_type: str, field: str, scale: float, *, counters: bool) -> PointsOf:
-    def points(snapshot: Snapshot) -> Iterable[Point]:
-        values = snapshot.counters if counters else snapshot.gauges
-        for (kind, name, key), value in sorted(values.items()):
-            if kind == sample_type and key == field and name:
-                yield (name,), value * scale
+def _event_loop_lag(snapshot: Snapshot) -> Iterable[Point]:
+    counts = [
+        snapshot.counters.get(("LoopSample", "", f"lag_{number}"), 0.0)
+        for number in range(len(FINE_SECONDS) + 1)
+    ]
+    total_ns = snapshot.counters.get(("LoopSample", "", "lag_ns"))
+    if total_ns is not None:
+        yield (), Histogram(FINE_SECONDS, tuple(map(round, counts)), total_ns * NS)
 
-    return points
+
+def _probe_cpu(snapshot: Snapshot) -> Iterable[Point]:
+    whole_ns = snapshot.counters.get(("ProbeSample", "", "cpu_ns"))
+    threads_ns = snapshot.counters.get(("ThreadsSample", "", "probe_cpu_ns"))
+    used_ns = threads_ns if whole_ns is None else whole_ns
+    return single(None if used_ns is None else used_ns * NS)
 
 
 PROCESS: tuple[Family, ...] = (
-    _counter(
+    counter(
         "pinchpoint_process_cpu_seconds",
         "CPU time of the serving processes.",
         ("mode",),
-        ("ProcessSample", "cpu_user_ns", _NS, ("user",)),
-        ("ProcessSample", "cpu_system_ns", _NS, ("system",)),
+        ("ProcessSample", "cpu_user_ns", NS, ("user",)),
+        ("ProcessSample", "cpu_system_ns", NS, ("system",)),
     ),
-    _counter(
+    counter(
         "pinchpoint_process_thread_cpu_seconds",
         "CPU time of the serving processes by class of thread.",
         ("class",),
-        ("ThreadsSample", "request_cpu_ns", _NS, ("request",)),
-        ("ThreadsSample", "python_cpu_ns", _NS, ("python",)),
-        ("ThreadsSample", "native_cpu_ns", _NS, ("native",)),
+        ("ThreadsSample", "request_cpu_ns", NS, ("request",)),
+        ("ThreadsSample", "python_cpu_ns", NS, ("python",)),
+        ("ThreadsSample", "native_cpu_ns", NS, ("native",)),
     ),
-    _counter(
+    counter(
         "pinchpoint_process_context_switches",
         "Context switches of the serving processes.",
         ("kind",),
         ("ProcessSample", "voluntary_switches", 1, ("voluntary",)),
         ("ProcessSample", "involuntary_switches", 1, ("involuntary",)),
     ),
-    _counter(
+    counter(
         "pinchpoint_process_page_faults",
         "Page faults of the serving processes.",
         ("kind",),
         ("ProcessSample", "minor_faults", 1, ("minor",)),
         ("ProcessSample", "major_faults", 1, ("major",)),
     ),
-    _counter(
+    counter(
         "pinchpoint_process_read_bytes",
         "Bytes that the serving processes caused to be read from storage.",
         (),
         ("ProcessSample", "read_bytes", 1, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_process_written_bytes",
         "Bytes that the serving processes caused to be written to storage.",
         (),
         ("ProcessSample", "written_bytes", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_process_resident_memory_bytes",
         "Resident memory of the serving processes.",
         ("ProcessSample", "resident_bytes", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_process_threads",
         "Threads of the serving processes.",
         ("ProcessSample", "threads", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_process_start_time_seconds",
         "Start of the youngest serving process, in seconds since the epoch.",
-        ("ProcessSample", "start_wall_ns", _NS, ()),
+        ("ProcessSample", "start_wall_ns", NS, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_runqueue_wait_seconds",
         "Time that threads of the serving processes were runnable without a CPU, summed.",
         (),
-        ("ThreadsSample", "runqueue_ns", _NS, ()),
+        ("ThreadsSample", "runqueue_ns", NS, ()),
     ),
 )
 
 CONTAINER: tuple[Family, ...] = (
-    _counter(
+    counter(
         "pinchpoint_container_cpu_usage_seconds",
         "CPU time of the serving container.",
         (),
-        ("CgroupCpuSample", "usage_ns", _NS, ()),
+        ("CgroupCpuSample", "usage_ns", NS, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_container_cpu_throttled_seconds",
         "Time the CPU quota stopped the container, summed over CPUs: no share of wall time.",
         (),
-        ("CgroupCpuSample", "throttled_ns", _NS, ()),
+        ("CgroupCpuSample", "throttled_ns", NS, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_container_cpu_periods",
         "CFS periods in which the container had work.",
         (),
         ("CgroupCpuSample", "periods", 1, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_container_cpu_throttled_periods",
         "CFS periods in which the container used up its quota.",
         (),
         ("CgroupCpuSample", "throttled_periods", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_container_cpu_limit_cores",
         "CPU quota of the container.",
         ("CgroupCpuSample", "limit_cores", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_container_memory_usage_bytes",
         "Memory charged to the container, page cache included.",
         ("CgroupMemorySample", "usage_bytes", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_container_memory_working_set_bytes",
         "Memory charged to the container without its inactive file pages.",
         ("CgroupMemorySample", "working_set_bytes", 1, ()),
     ),
-    _gauge(
+    gauge(
         "pinchpoint_container_memory_limit_bytes",
         "Memory limit of the container.",
         ("CgroupMemorySample", "limit_bytes", 1, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_container_oom_kills",
         "Processes of the container killed for want of memory.",
         (),
@@ -175,35 +160,42 @@ CONTAINER: tuple[Family, ...] = (
 )
 
 PYTHON: tuple[Family, ...] = (
-    _counter(
+    counter(
         "pinchpoint_gil_wait_seconds",
         "Time that a 10 Hz heartbeat waited for the interpreter lock.",
         (),
-        ("PythonSample", "gil_wait_ns", _NS, ()),
+        ("PythonSample", "gil_wait_ns", NS, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_gil_beats",
         "Beats of the heartbeat that measures waits for the interpreter lock.",
         (),
         ("PythonSample", "beats", 1, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_gil_late_beats",
         "Beats that waited more than 2 ms for the interpreter lock.",
         (),
         ("PythonSample", "late_beats", 1, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_gc_pause_seconds",
         "Time that Python's cyclic collector stopped the serving processes.",
         (),
-        ("PythonSample", "gc_pause_ns", _NS, ()),
+        ("PythonSample", "gc_pause_ns", NS, ()),
     ),
-    _counter(
+    counter(
         "pinchpoint_gc_collections",
         "Runs of Python's cyclic collector.",
         (),
         ("PythonSample", "gc_collections", 1, ()),
+    ),
+    Family(
+        "pinchpoint_event_loop_lag_seconds",
+        "histogram",
+        "How late the timers of the event loops ran.",
+        (),
+        _event_loop_lag,
     ),
 )
 
@@ -213,22 +205,33 @@ PROBE: tuple[Family, ...] = (
         "counter",
         "Internal errors of the probe; a part with an error is off.",
         ("part",),
-        _named("ProbeSample", "errors", 1, counters=True),
+        named("ProbeSample", "errors", 1, counters=True),
     ),
     Family(
         "pinchpoint_probe_enabled",
         "gauge",
         "1 while a part of the probe runs in all serving processes.",
         ("part",),
-        _named("ProbeSample", "enabled", 1, counters=False),
+        named("ProbeSample", "enabled", 1, counters=False),
     ),
-    _counter(
+    Family(
         "pinchpoint_probe_cpu_seconds",
-        "CPU time of the probe's own threads.",
+        "counter",
+        "CPU time of the probe: its threads and, where they are calibrated, its hooks.",
         (),
-        ("ThreadsSample", "probe_cpu_ns", _NS, ()),
+        _probe_cpu,
     ),
-    _gauge(
+    gauge(
+        "pinchpoint_probe_memory_bytes",
+        "Memory of the probe in the serving processes.",
+        ("ProbeSample", "memory_bytes", 1, ()),
+    ),
+    gauge(
+        "pinchpoint_probe_budget_ratio",
+        "Share of its sampling that the probe's governor allows, least of all processes.",
+        ("ProbeSample", "budget_ratio", 1, ()),
+    ),
+    gauge(
         "pinchpoint_probe_requests_per_detail",
         "One request in this many is sampled with its thread clocks.",
         ("ProbeSample", "sample_every", 1, ()),
@@ -238,13 +241,13 @@ PROBE: tuple[Family, ...] = (
         "gauge",
         "How long a sampler's last run took.",
         ("sampler",),
-        _named("SamplerSample", "duration_ns", _NS, counters=False),
+        named("SamplerSample", "duration_ns", NS, counters=False),
     ),
     Family(
         "pinchpoint_sampler_errors",
         "counter",
         "Failed runs of a sampler.",
         ("sampler",),
-        _named("SamplerSample", "errors", 1, counters=True),
+        named("SamplerSample", "errors", 1, counters=True),
     ),
 )

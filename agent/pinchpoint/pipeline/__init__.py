@@ -1,10 +1,12 @@
 """Observations in, verdicts and snapshots out. Pure: the same code runs in production, in
 replay and in the tests.
 
-    observation ─► names ─► traffic   (methods, models: counters and histograms)
-                         ─► readings  (samples: counters and gauges)
-                         ─► detector  (verdict) ─► shares (cumulative decomposition)
-                                                                     └─► snapshot
+    observation ─► names ─► methods, failures, streams  (every request)
+                         ─► sampled, named_stages       (what it is made of)
+                         ─► models                      (forwards, layers)
+                         ─► readings                    (samples: counters and gauges)
+                         ─► detector ─► verdict ─► shares (cumulative decomposition)
+                                                              └─► snapshot
 """
 
 from pinchpoint.pipeline.pipeline import Pipeline

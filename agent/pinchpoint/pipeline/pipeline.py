@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from pinchpoint.detect.labels import LABELS, STATES
 from pinchpoint.detect.thresholds import HOP_NS
 from pinchpoint.detect.verdict import Detector, Verdict
+from pinchpoint.pipeline.failures import Failures
+from pinchpoint.pipeline.methods import Methods
+from pinchpoint.pipeline.models import Models
+from pinchpoint.pipeline.named_stages import NamedStages
 from pinchpoint.pipeline.readings import Readings
+from pinchpoint.pipeline.sampled import Sampled
 from pinchpoint.pipeline.shares import Shares
-from pinchpoint.pipeline.traffic import Traffic
-from pinchpoint.schema.events import ForwardEvent, LayerEvent, RequestDetail, RequestEvent
+from pinchpoint.pipeline.streams import Streams
+from pinchpoint.schema.events import (
+    DeviceEvent,
+    ForwardEvent,
+    LayerEvent,
+    RequestDetail,
+    RequestEvent,
+    StageEvent,
+    StreamEvent,
+)
 from pinchpoint.schema.frames import LOSS_REASONS
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import (
@@ -22,7 +37,7 @@ from pinchpoint.schema.observations import (
     Tick,
 )
 from pinchpoint.schema.samples import MethodSample, Sample
-from pinchpoint.schema.terms import UNARY
+from pinchpoint.schema.terms import ONE_RESPONSE
 from pinchpoint.snapshot import AgentFacts, Snapshot
 
 
@@ -31,7 +46,12 @@ class Pipeline:
 
     def __init__(self) -> None:
         self._names = Names()
-        self._traffic = Traffic(self._names)
+        self._methods = Methods(self._names)
+        self._failures = Failures()
+        self._streams = Streams()
+        self._sampled = Sampled()
+        self._named_stages = NamedStages(self._names)
+        self._models = Models(self._names)
         self._readings = Readings(self._names)
         self._shares = Shares()
         self._detector = Detector(self._names)
@@ -39,6 +59,16 @@ class Pipeline:
         self._lost = Counter(dict.fromkeys(LOSS_REASONS, 0))
         self._bottleneck_seconds = dict.fromkeys([label.type for label in LABELS], 0.0)
         self._transitions = Counter(dict.fromkeys([label.type for label in LABELS], 0))
+        self._counted_by: dict[type, Callable[[int, Any], None]] = {
+            RequestEvent: self._request,
+            RequestDetail: self._detail,
+            StreamEvent: self._stream,
+            StageEvent: self._named_stages.stage,
+            ForwardEvent: self._models.forward,
+            DeviceEvent: self._models.device,
+            LayerEvent: self._models.layer,
+            MethodSample: self._methods.running,
+        }
 
     def feed(self, observation: Observation) -> Verdict | None:
         """Take in an observation; a verdict when it was a tick that was due."""
@@ -46,7 +76,7 @@ class Pipeline:
         if isinstance(record, Name):
             self._names.learn(source, record)
             if record.kind == NameKind.METHOD:
-                self._traffic.declare(record)
+                self._methods.declare(record)
             return None
         if isinstance(record, RecordsLost):
             self._lost[record.reason] += record.count
@@ -66,11 +96,19 @@ class Pipeline:
         return Snapshot(
             verdict=self._detector.verdict,
             agent=agent,
-            methods=self._traffic.methods(),
-            rejected=dict(self._traffic.rejected),
-            stage_seconds=dict(self._traffic.stages),
+            methods=self._methods.rpcs(),
+            routes=self._methods.routes(),
+            rejected=dict(self._failures.rejected),
+            abandoned=dict(self._failures.abandoned),
+            message_errors=dict(self._failures.message_errors),
+            first_message=self._streams.first_message.freeze(),
+            message_gap=self._streams.message_gap.freeze(),
+            received_bytes=self._sampled.received_bytes.freeze(),
+            sent_bytes=self._sampled.sent_bytes.freeze(),
+            stage_seconds=dict(self._sampled.stages),
+            named_stages=self._named_stages.freeze(),
             component_seconds=dict(self._shares.seconds),
-            models=self._traffic.models(),
+            models=self._models.freeze(),
             model_facts=self._readings.models(),
             counters=dict(self._readings.counters),
             gauges=self._readings.gauges(),
@@ -82,23 +120,27 @@ class Pipeline:
         )
 
     def _count(self, source: int, record: object) -> None:
-        if isinstance(record, RequestEvent):
-            self._traffic.request(source, record)
-        elif isinstance(record, RequestDetail):
-            self._traffic.detail(record)
-            if record.grpc_type == UNARY:
-                self._shares.detail(record)
-        elif isinstance(record, ForwardEvent):
-            self._traffic.forward(source, record)
-        elif isinstance(record, LayerEvent):
-            self._traffic.layer(source, record)
-        elif isinstance(record, MethodSample):
-            self._traffic.running(source, record)
+        count = self._counted_by.get(type(record))
+        if count is not None:
+            count(source, record)
         elif isinstance(record, Sample):
             self._readings.add(source, record)
 
+    def _request(self, source: int, event: RequestEvent) -> None:
+        self._methods.request(source, event)
+        self._failures.request(event)
+
+    def _detail(self, source: int, detail: RequestDetail) -> None:
+        self._sampled.detail(detail)
+        if detail.call_type in ONE_RESPONSE:
+            self._shares.detail(detail)
+
+    def _stream(self, source: int, event: StreamEvent) -> None:
+        self._methods.stream(source, event)
+        self._streams.stream(event)
+
     def _forget(self, source: int) -> None:
-        self._traffic.close_source(source)
+        self._methods.close_source(source)
         self._readings.close_source(source)
         self._names.forget(source)
 

@@ -7,14 +7,17 @@ from the first reading of each source, so that they stay monotonic over restarts
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
+from operator import add
 
+from pinchpoint.pipeline.caps import READINGS_MAX, capped
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.samples import (
     BusyThreadSample,
     CgroupCpuSample,
     CgroupMemorySample,
     HostSample,
+    LoopSample,
     ModelSample,
     PressureSample,
     ProbeSample,
@@ -26,7 +29,6 @@ from pinchpoint.schema.samples import (
     SignalSample,
     ThreadsSample,
 )
-from pinchpoint.schema.terms import OTHER
 from pinchpoint.schema.wire import sample_fields
 from pinchpoint.snapshot import ModelFacts, ReadingKey, Signal
 
@@ -54,13 +56,26 @@ COUNTERS: dict[type[Sample], tuple[str, ...]] = {
     CgroupMemorySample: ("oom_kills",),
     PressureSample: sample_fields(PressureSample),
     PythonSample: ("beats", "late_beats", "gil_wait_ns", "gc_collections", "gc_pause_ns"),
-    ProbeSample: ("errors",),
+    ServerSample: ("seen", "core_wait_ns", "core_abandoned"),
+    LoopSample: sample_fields(LoopSample),
+    ProbeSample: ("errors", "cpu_ns"),
     SamplerSample: ("errors",),
     HostSample: ("busy_ns", "steal_ns", "iowait_ns"),
 }
 
-NAMES_MAX = 32
-"""Models, signals, and instances of a type that keep their names; beyond, `_OTHER`."""
+Merge = Callable[[float, float], float]
+
+MERGED: dict[tuple[type[Sample], str], Merge] = {
+    (ProcessSample, "start_wall_ns"): max,
+    (ProcessSample, "effective_cpus"): max,
+    (PythonSample, "gil_enabled"): max,
+    (ServerSample, "oldest_age_ns"): max,
+    (ProbeSample, "enabled"): min,
+    (ProbeSample, "sample_every"): max,
+    (ProbeSample, "budget_ratio"): min,
+    (SamplerSample, "duration_ns"): max,
+}
+"""Gauges of several processes that are not summed."""
 
 _NAMED = (ProbeSample, SamplerSample, PressureSample)
 """Types whose instances keep their names; readings of all others are merged."""
@@ -92,7 +107,7 @@ class Readings:
             name = ""
             if isinstance(sample, _NAMED) and sample.instance:
                 known = [name for of, name in self._latest if of is kind]
-                name = _capped(self._names.text(source, sample.instance), known)
+                name = capped(self._names.text(source, sample.instance), known, READINGS_MAX)
             of_kind = self._latest.setdefault((kind, name), {})
             of_kind[source, sample.instance] = sample
             speaks = kind.scope == "process" or source == min(s for s, _ in of_kind)
@@ -125,7 +140,8 @@ class Readings:
                     if value is None or field in counters:
                         continue
                     key = (kind.__name__, name, field)
-                    gauges[key] = _merge(kind, field, gauges.get(key), value)
+                    merge: Merge = MERGED.get((kind, field), add)
+                    gauges[key] = merge(gauges[key], value) if key in gauges else value
         return gauges
 
     def models(self) -> tuple[ModelFacts, ...]:
@@ -160,13 +176,13 @@ class Readings:
             self.counters[counter] = self.counters.get(counter, 0.0) + increase
 
     def _add_signal(self, source: int, sample: SignalSample) -> None:
-        name = _capped(self._names.text(source, sample.instance), self._signals)
+        name = capped(self._names.text(source, sample.instance), self._signals, READINGS_MAX)
         reason = self._names.text(source, sample.reason_id) if sample.reason_id else ""
         self._signals.setdefault(name, {})[source] = Signal(name, bool(sample.available), reason)
 
     def _add_model(self, source: int, sample: ModelSample) -> None:
         text = self._names.text
-        name = _capped(text(source, sample.instance), self._models)
+        name = capped(text(source, sample.instance), self._models, READINGS_MAX)
         self._models.setdefault(name, {})[source] = ModelFacts(
             name,
             text(source, sample.device_id) if sample.device_id else "",
@@ -175,21 +191,3 @@ class Readings:
             sample.parameters,
             sample.bytes,
         )
-
-
-def _capped(name: str, known: Collection[str]) -> str:
-    return name if name in known or len(known) < NAMES_MAX else OTHER
-
-
-def _merge(kind: type[Sample], field: str, so_far: float | None, value: float) -> float:
-    if so_far is None:
-        return value
-    if kind is ServerSample and field == "oldest_age_ns":
-        return max(so_far, value)
-    if (kind is ProcessSample and field in ("start_wall_ns", "effective_cpus")) or (
-        kind is PythonSample or (kind is ProbeSample and field != "enabled")
-    ):
-        return max(so_far, value)
-    if kind is ProbeSample or (kind is SamplerSample and field == "duration_ns"):
-        return min(so_far, value) if kind is ProbeSample else max(so_far, value)
-    return so_far + value

@@ -7,12 +7,15 @@ without `importlib.abc` and `importlib.util`: importing those costs 22 ms.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
 
-AfterImport = Callable[[ModuleType, bool], None]
-"""Takes the module, and whether it had been imported before we came."""
+TYPE_CHECKING = False  # importing `typing` takes eight milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+    AfterImport = Callable[[ModuleType, bool], None]
+    """Takes the module, and whether it had been imported before we came."""
 
 
 class AfterImportFinder:

@@ -1,41 +1,51 @@
 """The probe's two threads: a heartbeat at 10 Hz, and a sampler that looks at request
-threads five times a second and runs everything else once a second."""
+threads five times a second and runs everything else once a second, the kill switch and the
+governor included."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from pinchpoint.probe import thread_state
 from pinchpoint.probe.call import QUEUE, Call
-from pinchpoint.probe.grpc_server import GrpcServerProbe
+from pinchpoint.probe.governor import LOOK_SECONDS, CpuAccount, Governor
+from pinchpoint.probe.grpc_plain import InFlight
 from pinchpoint.probe.guard import Guard
 from pinchpoint.probe.recorder import Recorder
-from pinchpoint.probe.torch_forward import TorchForwardProbe
+from pinchpoint.probe.server_probe import ServerProbe
+from pinchpoint.probe.switch import Switch
 from pinchpoint.samplers.cgroup import CgroupSampler
 from pinchpoint.samplers.pressure import PressureSampler
 from pinchpoint.samplers.process import ProcessSampler
 from pinchpoint.samplers.python_runtime import GcWatch, Heartbeat, PythonSampler
 from pinchpoint.samplers.runner import Runner
-from pinchpoint.samplers.stacks import ActiveThread, StackSampler
+from pinchpoint.samplers.stacks import ActiveTask, ActiveThread, StackSampler
 from pinchpoint.samplers.threads import ThreadsSampler
 from pinchpoint.schema.observations import NameKind
-from pinchpoint.schema.samples import MethodSample, ProbeSample, ServerSample
+from pinchpoint.schema.samples import MethodSample, ProbeSample, Sample, ServerSample
 
-LOOK_SECONDS = 0.2
-
-HEARTBEAT, STACKS, SAMPLERS, SERVER, MODELS, PROBE = (
+HEARTBEAT, STACKS, CORE, SAMPLERS, SERVER, GOVERNOR, SWITCH, PROBE = (
     "heartbeat",
     "stacks",
+    "core",
     "samplers",
     "server",
-    "models",
+    "governor",
+    "switch",
     "probe",
 )
-"""The parts of the guard that are made here."""
+"""The parts of the guard that are made here. The last two obey the kill switch and tell of all
+parts: it leaves them on."""
+
+CALL_BYTES = 1_000
+THREAD_BYTES = 500
+"""Of a request in flight with its clocks, and of what is kept for a thread: sizes of their
+objects on 64-bit CPython, rounded up."""
 
 
 class Sampling:
@@ -45,8 +55,11 @@ class Sampling:
         guard: each step of the sampling is a part of it.
         recorder: where samples go.
         gc_watch: installed by the caller.
-        grpc: tells what is running.
-        torch: tells about models, once torch is there.
+        servers: the server probes of the process.
+        active: the requests that have come and are not finished.
+        plain: those of them that are no `Call` yet.
+        sources: by the name of their part, what else is asked for samples once a second.
+        loop_threads: identity of the threads that run event loops.
     """
 
     def __init__(
@@ -54,16 +67,28 @@ class Sampling:
         guard: Guard,
         recorder: Recorder,
         gc_watch: GcWatch,
-        grpc: GrpcServerProbe,
-        torch: TorchForwardProbe,
+        servers: Sequence[ServerProbe],
+        active: Collection[Call],
+        plain: Callable[[], Sequence[InFlight]],
+        sources: Sequence[tuple[str, Callable[[int], Sequence[Sample]]]],
+        loop_threads: Callable[[], Sequence[tuple[int, int]]] = tuple,
     ) -> None:
         self._guard = guard
         self._recorder = recorder
-        self._grpc = grpc
-        self._torch = torch
+        self._servers = servers
+        self._active = active
+        self._plain = plain
+        self._sources = sources
         self._stop = threading.Event()
+        for name in (SWITCH, PROBE):
+            guard.part(name, always_on=True)
+        self._switch = Switch(recorder.directory, os.getpid())
+        self._governor = Governor()
+        self._account: CpuAccount | None = None
+        self._beating_ns = 0
+        self._sampled = 0.0
         self._heartbeat = Heartbeat()
-        self._stacks = StackSampler(self._active_threads, recorder.intern)
+        self._stacks = StackSampler(self._in_progress, recorder.intern, loops=loop_threads)
         threads = ThreadsSampler(recorder.intern, thread_state.serving_ids, self._own_ids)
         self._runner = Runner(
             (
@@ -77,8 +102,9 @@ class Sampling:
             recorder.intern,
             time.monotonic_ns,
         )
-        self._seen = grpc.seen
-        self._busy = self._looks = 0
+        self._seen = 0
+        self._busy: Counter[int] = Counter()
+        self._looks = 0
         self._methods_running: set[int] = set()
         self._threads = (
             threading.Thread(target=self._beat, name="pinchpoint-heartbeat", daemon=True),
@@ -104,26 +130,43 @@ class Sampling:
 
     def _beat(self) -> None:
         part = self._guard.part(HEARTBEAT)
+
+        def rests() -> bool:
+            self._beating_ns = time.thread_time_ns()
+            return self._stop.is_set() or not part.enabled
+
         try:
             _leave_signals_to_the_server()
-            self._heartbeat.run(self._stop.is_set)
+            while not (self._stop.is_set() or part.errors):
+                self._heartbeat.run(rests)
+                if not part.enabled:
+                    self._stop.wait(1.0)
         except Exception as error:
             part.trip(error)
 
     def _sample(self) -> None:
-        _leave_signals_to_the_server()
+        part = self._guard.part(PROBE)
+        try:
+            _leave_signals_to_the_server()
+            self._keep_sampling()
+            self.close()
+        except Exception as error:
+            part.trip(error)
+
+    def _keep_sampling(self) -> None:
         next_second = deadline = time.monotonic()
         while not self._stop.is_set():
             self._run(STACKS, self._look)
+            self._run(CORE, self._poll_core)
             if time.monotonic() >= next_second:
                 next_second = max(next_second + 1.0, time.monotonic() + 0.5)
                 self._once_a_second()
             # Absolute deadlines keep the pace. A look that was missed is left out, and a late
             # one is followed by a rest: a busy server has better things to do.
             now = time.monotonic()
-            deadline = max(deadline + LOOK_SECONDS, now + LOOK_SECONDS / 2)
+            look_seconds = self._governor.look_seconds
+            deadline = max(deadline + look_seconds, now + LOOK_SECONDS / 2)
             self._stop.wait(deadline - now)
-        self.close()
 
     def _run(self, name: str, step: Callable[[], None]) -> None:
         """One step of the sampler, a part of its own: its failure ends nothing else."""
@@ -136,55 +179,94 @@ class Sampling:
 
     def _once_a_second(self) -> None:
         now_ns = time.monotonic_ns()
+        self._run(SWITCH, self._obey_switch)
         self._run(SAMPLERS, lambda: self._runner.run_once(now_ns))
-        self._run(SERVER, lambda: self._sample_server(now_ns))
-        self._run(MODELS, lambda: self._sample_models(now_ns))
+        self._run(SERVER, lambda: self._sample_servers(now_ns))
+        for name, samples in self._sources:
+            self._run(name, lambda samples=samples: self._emit(samples(now_ns)))  # type: ignore[misc]
+        self._run(GOVERNOR, self._govern)
         self._run(PROBE, lambda: self._sample_probe(now_ns))
 
-    def _calls(self) -> list[Call]:
-        return list(self._grpc.active.values())
+    def _obey_switch(self) -> None:
+        if self._switch.is_off():
+            self._guard.pause()
+        elif self._guard.paused:
+            self._guard.resume()
 
-    def _active_threads(self) -> list[ActiveThread]:
-        return [
-            ActiveThread(thread.ident, thread.native_id, call.method_id, call.stage)
-            for call in self._calls()
-            if (thread := call.thread) is not None
-        ]
+    def _govern(self) -> None:
+        if self._account is None:
+            self._account = CpuAccount()
+        sampled, self._sampled = self._sampled, 0.0
+        self._governor.decide(*self._account.add(self._beating_ns, sampled))
+
+    def _calls(self) -> list[Call | InFlight]:
+        return [*self._active, *self._plain()]
+
+    def _in_progress(self) -> list[ActiveThread | ActiveTask]:
+        found: list[ActiveThread | ActiveTask] = []
+        for call in self._calls():
+            if (thread := call.thread) is not None:
+                found.append(
+                    ActiveThread(thread.ident, thread.native_id, call.method_id, call.stage)
+                )
+            elif (task := call.task) is not None:
+                found.append(ActiveTask(task, call.method_id, call.stage))
+        return found
 
     def _look(self) -> None:
         for event in self._stacks.sample(time.monotonic_ns()):
             self._recorder.stack(event)
-        self._busy += sum(call.thread is not None for call in self._calls())
+        self._busy.update(call.server_id for call in self._calls() if call.thread is not None)
         self._looks += 1
 
-    def _sample_server(self, now_ns: int) -> None:
+    def _poll_core(self) -> None:
+        for server in self._servers:
+            if server.present and server.core is not None:
+                counting = server.part.enabled
+                server.core.poll(time.monotonic_ns(), lambda s=server: s.seen, counting=counting)  # type: ignore[misc]
+
+    def _sample_servers(self, now_ns: int) -> None:
         calls = self._calls()
-        pools = self._grpc.workers()
-        waiting = sum(call.stage == QUEUE for call in calls)
-        oldest_ns = max((now_ns - call.arrival_ns for call in calls), default=0)
-        busy = self._busy / self._looks if self._looks else None
-        self._busy = self._looks = 0
-        self._recorder.sample(
-            ServerSample(
-                now_ns,
-                self._recorder.intern(NameKind.SERVER, "grpc"),
-                workers=pools,
-                workers_busy=busy,
-                queued=waiting,
-                in_flight=len(calls),
-                oldest_age_ns=oldest_ns,
-                seen=self._grpc.seen,
-            )
-        )
-        seen, self._seen = self._seen, self._grpc.seen
-        self._recorder.adapt(self._seen - seen)
-        running = Counter(call.method_id for call in self._calls())
+        for server in self._servers:
+            if server.present:
+                self._sample_server(now_ns, server, calls)
+        self._busy.clear()
+        self._looks = 0
+        seen = sum(server.seen for server in self._servers)
+        self._sampled += (seen - self._seen) / self._recorder.every
+        self._recorder.adapt(seen - self._seen, self._governor.ratio)
+        self._seen = seen
+        running = Counter(call.method_id for call in calls)
         for method_id in self._methods_running | running.keys():
             self._recorder.sample(MethodSample(now_ns, method_id, in_flight=running[method_id]))
         self._methods_running = set(running)
 
-    def _sample_models(self, now_ns: int) -> None:
-        for sample in self._torch.samples(now_ns):
+    def _sample_server(
+        self, now_ns: int, server: ServerProbe, calls: Sequence[Call | InFlight]
+    ) -> None:
+        server_id = self._recorder.intern(NameKind.SERVER, server.name)
+        own = [call for call in calls if call.server_id == server_id]
+        workers = server.workers()
+        busy = self._busy[server_id] / self._looks if self._looks and workers else None
+        core = server.core if server.core is not None and not server.core.reason else None
+        self._recorder.sample(
+            ServerSample(
+                now_ns,
+                server_id,
+                workers=workers,
+                workers_busy=busy,
+                queued=sum(call.stage == QUEUE for call in own) if workers else None,
+                in_flight=len(own),
+                oldest_age_ns=max((now_ns - call.arrival_ns for call in own), default=0),
+                seen=server.seen,
+                core_waiting=core.waiting if core is not None else None,
+                core_wait_ns=core.wait_ns if core is not None else None,
+                core_abandoned=core.abandoned if core is not None else None,
+            )
+        )
+
+    def _emit(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
             self._recorder.sample(sample)
 
     def _sample_probe(self, now_ns: int) -> None:
@@ -199,7 +281,25 @@ class Sampling:
                     enabled=part.enabled,
                 )
             )
-        self._recorder.sample(ProbeSample(now_ns, 0, sample_every=self._recorder.every))
+        self._recorder.sample(
+            ProbeSample(
+                now_ns,
+                0,
+                enabled=not self._guard.paused,
+                sample_every=self._recorder.every,
+                cpu_ns=self._account.used_ns if self._account is not None else None,
+                memory_bytes=self._memory_bytes(),
+                budget_ratio=self._governor.ratio,
+            )
+        )
+
+    def _memory_bytes(self) -> int:
+        """The ring and the tables that grow with the traffic; every other one has a cap."""
+        return (
+            len(self._recorder.writer.buffer)
+            + len(self._active) * CALL_BYTES
+            + len(thread_state.serving_ids()) * THREAD_BYTES
+        )
 
 
 def _leave_signals_to_the_server() -> None:

@@ -28,10 +28,12 @@ class ModelFinder:
     Args:
         part: the guard's part.
         module_class: `torch.nn.Module`.
+        on_new: called when there is something for `new_roots`.
     """
 
-    def __init__(self, part: Part, module_class: type) -> None:
+    def __init__(self, part: Part, module_class: type, on_new: Callable[[], None]) -> None:
         self._part = part
+        self._on_new = on_new
         self._module_class = module_class
         self._new: dict[int, Any] = {}
         self._known: dict[int, Any] = {}
@@ -79,7 +81,9 @@ class ModelFinder:
     def _note(self, module: Any) -> None:
         if len(self._new) < MODULES_MAX:
             self._new[id(module)] = ref(module)
-            self.dirty = True
+            if not self.dirty:
+                self.dirty = True
+                self._on_new()
 
     def new_roots(self) -> list[Any]:
         """Roots among the modules noted since the last look."""
@@ -91,10 +95,10 @@ class ModelFinder:
         roots = [module for module in modules if id(module) not in children]
         for root in roots:
             self._known[id(root)] = ref(root)
-        # Transforms, losses and loose activations are modules too; what has no parameters is
+        # Transforms, losses and loose activations are modules too; what has no weights is
         # a model only where nothing else is.
-        models = [root for root in self.known_roots() if _has_parameters(root)]
-        return [root for root in roots if _has_parameters(root)] if models else roots
+        models = [root for root in self.known_roots() if _has_weights(root)]
+        return [root for root in roots if _has_weights(root)] if models else roots
 
     def known_roots(self) -> list[Any]:
         """Every living root found so far."""
@@ -104,8 +108,11 @@ class ModelFinder:
         return living
 
 
-def _has_parameters(module: Any) -> bool:
-    return next(iter(module.parameters()), None) is not None
+def _has_weights(module: Any) -> bool:
+    if next(iter(module.parameters()), None) is not None:
+        return True
+    # Quantized layers pack theirs.
+    return any("_packed_params" in child.__dict__ for child in module.modules())
 
 
 def _children(module: Any) -> Iterator[Any]:

@@ -33,6 +33,14 @@ _CALLS = {
     "CALL_METHOD": 0,
     "PRECALL": 0,
 }
+_SUSPENDED = frozenset(
+    {
+        "CACHE", "EXTENDED_ARG", "JUMP_BACKWARD_NO_INTERRUPT", "LOAD_CONST", "NOP", "RESUME",
+        "SEND", "YIELD_FROM", "YIELD_VALUE",
+    }
+)  # fmt: skip
+"""What stands between a call whose result is awaited and the place where its frame rests."""
+
 _PARTS_OF_A_CALL = frozenset({"CACHE", "EXTENDED_ARG", "KW_NAMES", "PRECALL"})
 _AFTER_THE_CALLABLE = frozenset({"CACHE", "EXTENDED_ARG", "PUSH_NULL"})
 _NAMES = frozenset(
@@ -69,7 +77,21 @@ def _work_out(code: CodeType, offset: int) -> str | None:
 
     # A frame that called into Python may point into the cache behind its call instruction.
     passed = list(takewhile(lambda i: i.offset <= offset, dis.get_instructions(code)))
+    if passed[-1].opname in _SUSPENDED:
+        return _awaited(passed)
     return _name(passed[:-1], passed[-1])
+
+
+def _awaited(passed: Sequence[Instruction]) -> str | None:
+    """What was called to get what a suspended frame awaits."""
+    before = list(passed)
+    while before and before[-1].opname in _SUSPENDED:
+        before.pop()
+    if not before or before.pop().opname != "GET_AWAITABLE":
+        return None
+    while before and before[-1].opname == "CACHE":
+        before.pop()
+    return _name(before[:-1], before[-1]) if before else None
 
 
 def _name(before: Sequence[Instruction], current: Instruction) -> str | None:

@@ -30,8 +30,12 @@ CLIENT_STANDARD_FILES = frozenset(
 
 GLUE_STANDARD_FILES = frozenset(
     {
-        "concurrent/futures/_base.py", "multiprocessing/connection.py", "queue.py",
-        "selectors.py", "socket.py", "ssl.py", "threading.py",
+        "asyncio/base_events.py", "asyncio/futures.py", "asyncio/locks.py", "asyncio/mixins.py",
+        "asyncio/queues.py", "asyncio/runners.py", "asyncio/selector_events.py",
+        "asyncio/sslproto.py", "asyncio/streams.py", "asyncio/taskgroups.py", "asyncio/tasks.py",
+        "asyncio/threads.py", "asyncio/timeouts.py", "concurrent/futures/_base.py",
+        "multiprocessing/connection.py", "queue.py", "selectors.py", "socket.py", "ssl.py",
+        "threading.py",
     }
 )  # fmt: skip
 """Standard library files that wait on behalf of their caller."""
@@ -40,6 +44,7 @@ _CLIENT = re.compile(
     rf"/(?:site|dist)-packages/(?:{'|'.join(map(re.escape, CLIENT_PACKAGES))})(?:/|\.py$)"
 )
 _GRPC = re.compile(r"/grpc/([^/]+)\.py$")
+_GRPC_AIO = re.compile(r"/grpc/aio/([^/]+)\.py$")
 _GRPC_FOLDER = re.compile(r"/(?:site|dist)-packages/grpc(?:/|_)")
 _TORCH = re.compile(r"/(?:site|dist)-packages/(?:torch|torchvision|torchaudio|functorch)/")
 _PACKAGES = re.compile(r"/(?:site|dist)-packages/")
@@ -102,6 +107,9 @@ def _installed(path: str) -> Origin:
 
 
 def _grpc(path: str) -> Origin:
+    found = _GRPC_AIO.search(path)
+    if found is not None:
+        return Origin.GRPC_SERVER if found.group(1) == "_server" else Origin.GRPC_CLIENT
     found = _GRPC.search(path)
     if found is None:
         return Origin.LIBRARY

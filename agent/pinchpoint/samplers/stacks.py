@@ -1,4 +1,5 @@
-"""Where request threads are: a look at their innermost frames, about five times a second.
+"""Where requests are: a look at the innermost frames of their threads and tasks, about five times
+a second.
 
 Evidence, strongest first: the system call a thread sleeps in, the library its innermost frames
 belong to, and what its current instruction calls. Code locations only; no variable is ever read.
@@ -19,12 +20,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from operator import methodcaller
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pinchpoint.samplers.called_name import WITH, CalledNames
 from pinchpoint.samplers.code_origin import Origin, origin_of
 from pinchpoint.samplers.kernel_wait import KernelView, KernelWait
 from pinchpoint.samplers.source import Intern
+from pinchpoint.samplers.task_chain import coroutine_of, follow, is_running
+from pinchpoint.samplers.task_wait import categorise_task, shown
 from pinchpoint.schema.events import StackEvent
 from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.terms import CATEGORY_INDEX
@@ -75,6 +78,14 @@ class ActiveThread(NamedTuple):
     stage: int
 
 
+class ActiveTask(NamedTuple):
+    """A task, or a coroutine, that is handling a request now."""
+
+    task: Any
+    method_id: int
+    stage: int
+
+
 class Seen(NamedTuple):
     """What is taken from a thread's frames; no frame is kept, it would keep variables alive."""
 
@@ -100,40 +111,51 @@ class StackSampler:
     """Looks at the threads that are handling requests.
 
     Args:
-        active: those threads, now.
+        active: those threads, now, and the tasks of event loops.
         intern: names the locations.
         kernel: the kernel's view of threads.
+        loops: the threads of the event loops: their `thread_id` and `native_id`.
     """
 
     def __init__(
         self,
-        active: Callable[[], Sequence[ActiveThread]],
+        active: Callable[[], Sequence[ActiveThread | ActiveTask]],
         intern: Intern,
         kernel: KernelView | None = None,
+        loops: Callable[[], Sequence[tuple[int, int]]] = tuple,
     ) -> None:
         self._active = active
+        self._loops = loops
         self._kernel = kernel or KernelView()
         self._called = CalledNames()
         self._locations = _Locations(intern, self._called)
         self._turn = 0
 
     def sample(self, now_ns: int) -> list[StackEvent]:
-        """One event for each active thread that still runs, at most `THREADS_MAX`."""
-        threads = self._chosen(self._active())
-        self._kernel.prepare(thread.native_id for thread in threads)
-        events = (self._look(now_ns, thread) for thread in threads)
+        """One event for each that still is active, at most `THREADS_MAX`."""
+        chosen = self._chosen(self._active())
+        threads = [one for one in chosen if isinstance(one, ActiveThread)]
+        tasks = [one for one in chosen if isinstance(one, ActiveTask)]
+        loops = list(self._loops()) if tasks else []
+        self._kernel.prepare((*(t.native_id for t in threads), *(n for _, n in loops)))
+        events = [
+            *(self._look(now_ns, thread) for thread in threads),
+            *(self._look_at_task(now_ns, task, loops) for task in tasks),
+        ]
         return [event for event in events if event is not None]
 
     def close(self) -> None:
         """Release the descriptors."""
         self._kernel.close()
 
-    def _chosen(self, threads: Sequence[ActiveThread]) -> Sequence[ActiveThread]:
-        if len(threads) <= THREADS_MAX:
-            return threads
-        start = self._turn % len(threads)
+    def _chosen(
+        self, active: Sequence[ActiveThread | ActiveTask]
+    ) -> Sequence[ActiveThread | ActiveTask]:
+        if len(active) <= THREADS_MAX:
+            return active
+        start = self._turn % len(active)
         self._turn = start + THREADS_MAX
-        return [*threads[start:], *threads[:start]][:THREADS_MAX]
+        return [*active[start:], *active[:start]][:THREADS_MAX]
 
     def _look(self, now_ns: int, thread: ActiveThread) -> StackEvent | None:
         # One snapshot a thread, and the kernel's word right after it: where threads compete for
@@ -151,6 +173,33 @@ class StackSampler:
             thread.native_id,
             thread.method_id,
             self._locations.of(seen),
+            now_ns,
+        )
+
+    def _look_at_task(
+        self, now_ns: int, task: ActiveTask, loops: Sequence[tuple[int, int]]
+    ) -> StackEvent | None:
+        coroutine = coroutine_of(task.task)
+        if is_running(coroutine):
+            # With several loops it cannot be told on which.
+            if len(loops) != 1:
+                return None
+            return self._look(now_ns, ActiveThread(*loops[0], task.method_id, task.stage))
+        chain = follow(coroutine)
+        awaited = None
+        location_id = 0
+        if chain.places:
+            inner, place = chain.places[0], shown(chain.places)
+            awaited = self._called.at(inner.code, inner.offset)
+            location_id = self._locations.of(
+                Seen(inner.code, inner.offset, Origin.GLUE, place.code, place.offset, place.line)
+            )
+        return StackEvent(
+            CATEGORY_INDEX[categorise_task(chain, awaited)],
+            task.stage,
+            loops[0][1] if len(loops) == 1 else 0,
+            task.method_id,
+            location_id,
             now_ns,
         )
 

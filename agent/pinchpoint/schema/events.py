@@ -12,19 +12,39 @@ FLAG_BEHAVIOUR_CALLED = 1
 """The handler ran. Clear: the RPC died while it was queued or being received."""
 FLAG_REJECTED = 2
 """Refused before it reached the pool (unknown method, concurrency limit)."""
+FLAG_RESPONDED = 4
+"""A response message was handed to the core."""
+FLAG_SHARED_FORWARD = 8
+"""`forward_ns` is of a forward that another thread ran, for a batch of requests."""
+FLAG_ASYNC = 16
+"""Handled on an event loop: `queue_ns` is 0 where a worker thread was not needed."""
+FLAG_DESERIALIZE_FAILED = 32
+FLAG_SERIALIZE_FAILED = 64
+FLAG_DEAD_ON_ARRIVAL = 128
+"""Its deadline had passed when Python first saw it: it died in the gRPC core."""
+
+FORWARD_OUTSIDE = 1
+"""The forward's thread served no request: a batcher's, or the server's own."""
+FORWARD_GRAD = 2
+"""Gradients were being recorded."""
+FORWARD_TRAINING = 4
+"""The model was in training mode."""
 
 
 class RequestEvent(NamedTuple):
-    """One finished RPC. Written for every request.
+    """One finished request. Written for every request.
 
     `queue_ns` runs from the pool's `submit` to the worker's first instruction,
     `receive_ns` from there to the handler, `handler_ns` over the handler, `send_ns`
     from its return to the hand-over of the status to the gRPC core. `preprocess_ns`,
-    `forward_ns` and `postprocess_ns` split the handler where torch was seen in it
-    (`forwards` > 0).
+    `batch_wait_ns`, `forward_ns` and `postprocess_ns` split the handler where torch was seen
+    in it (`forwards` > 0); of a shared forward the unsampled request knows only that
+    preparing and waiting for the batch took `preprocess_ns` together.
+
+    `call_type` indexes `terms.CALL_TYPES`; `status` is a gRPC code or an HTTP one.
     """
 
-    grpc_type: int
+    call_type: int
     status: int
     flags: int
     method_id: int
@@ -38,6 +58,7 @@ class RequestEvent(NamedTuple):
     handler_ns: int
     send_ns: int
     preprocess_ns: int
+    batch_wait_ns: int
     forward_ns: int
     postprocess_ns: int
 
@@ -55,6 +76,7 @@ class RequestEvent(NamedTuple):
 class ForwardEvent(NamedTuple):
     """One call of an outermost torch module, seen from the host."""
 
+    flags: int
     model_id: int
     device_id: int
     batch_size: int
@@ -93,6 +115,53 @@ class StackEvent(NamedTuple):
     time_ns: int
 
 
+class StreamEvent(NamedTuple):
+    """What went through a stream since its last such event: at its end, and every second.
+
+    `first_message_ns` is the time from the arrival to the first response message, in the event
+    that follows it, else 0. `gaps` counts the times between two response messages by
+    `terms.GAP_BOUNDS_NS`, the last entry those above all bounds; `gap_ns` is their sum.
+    """
+
+    call_type: int
+    method_id: int
+    received: int
+    sent: int
+    time_ns: int
+    first_message_ns: int
+    gap_ns: int
+    gaps: tuple[int, ...]
+
+
+class StageEvent(NamedTuple):
+    """One pass through a stage that the server's code names with `pinchpoint.stage()`.
+
+    `self_ns` leaves out the named stages inside it. `method_id` is 0 outside of requests.
+    """
+
+    stage_id: int
+    method_id: int
+    thread_id: int
+    time_ns: int
+    wall_ns: int
+    self_ns: int
+
+
+class DeviceEvent(NamedTuple):
+    """A sampled forward's time on its device, known after the forward's own event.
+
+    `host_ns` is the host's time in the call, which for an asynchronous device is that of
+    enqueueing; `device_ns` runs between two device events around it.
+    """
+
+    model_id: int
+    device_id: int
+    batch_size: int
+    start_ns: int
+    host_ns: int
+    device_ns: int
+
+
 class StageTime(NamedTuple):
     """One stage of one request. `wall = cpu + runqueue + blocked`, nanoseconds."""
 
@@ -114,7 +183,7 @@ class RequestDetail(NamedTuple):
     (de)serialiser of ours saw the message.
     """
 
-    grpc_type: int
+    call_type: int
     status: int
     method_id: int
     model_id: int
@@ -130,4 +199,6 @@ class RequestDetail(NamedTuple):
     stages: tuple[StageTime, ...]
 
 
-Event = RequestEvent | ForwardEvent | LayerEvent | StackEvent
+Event = (
+    RequestEvent | ForwardEvent | LayerEvent | StackEvent | StreamEvent | StageEvent | DeviceEvent
+)

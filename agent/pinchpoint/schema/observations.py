@@ -11,11 +11,14 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from pinchpoint.schema.events import (
+    DeviceEvent,
     ForwardEvent,
     LayerEvent,
     RequestDetail,
     RequestEvent,
     StackEvent,
+    StageEvent,
+    StreamEvent,
 )
 from pinchpoint.schema.samples import Sample
 
@@ -34,10 +37,11 @@ class NameKind(IntEnum):
     SERVER = 6
     DEVICE = 7
     OTHER = 8
+    STAGE = 9
 
 
 class Name(NamedTuple):
-    """An interned name. For a method, `detail` is its index in `terms.GRPC_TYPES`."""
+    """An interned name. For a method, `detail` is its index in `terms.CALL_TYPES`."""
 
     name_id: int
     kind: int
@@ -83,6 +87,9 @@ Record = (
     | ForwardEvent
     | LayerEvent
     | StackEvent
+    | StreamEvent
+    | StageEvent
+    | DeviceEvent
     | RequestDetail
     | Sample
     | Name

@@ -128,7 +128,12 @@ class PythonSample(Sample):
 
 @dataclass(frozen=True)
 class ServerSample(Sample):
-    """One gRPC server of the process; `instance` names it."""
+    """One kind of server of the process; `instance` names it (`grpc`, `grpc.aio`, `http`).
+
+    `core_…` are estimates from the gRPC core's own call counters: RPCs that it has accepted
+    and Python has not seen yet, the integral of their number over time (which is the time
+    that all of them have waited), and those that ended without Python ever seeing them.
+    """
 
     workers: Value = None
     workers_busy: Value = None
@@ -136,6 +141,35 @@ class ServerSample(Sample):
     in_flight: Value = None
     oldest_age_ns: Value = None
     seen: Value = None
+    core_waiting: Value = None
+    core_wait_ns: Value = None
+    core_abandoned: Value = None
+
+
+@dataclass(frozen=True)
+class LoopSample(Sample):
+    """An event loop: how late its timers run. `lag_0` … count by `terms.GAP_BOUNDS_NS`,
+    the last of them what is above all bounds."""
+
+    beats: Value = None
+    lag_ns: Value = None
+    lag_0: Value = None
+    lag_1: Value = None
+    lag_2: Value = None
+    lag_3: Value = None
+    lag_4: Value = None
+    lag_5: Value = None
+    lag_6: Value = None
+    lag_7: Value = None
+    lag_8: Value = None
+    lag_9: Value = None
+    lag_10: Value = None
+    lag_11: Value = None
+    lag_12: Value = None
+    lag_13: Value = None
+    lag_14: Value = None
+    lag_15: Value = None
+    lag_16: Value = None
 
 
 @dataclass(frozen=True)
@@ -158,18 +192,36 @@ class ModelSample(Sample):
 
 @dataclass(frozen=True)
 class TorchSample(Sample):
-    """torch's own settings in the process."""
+    """torch's own settings in the process, and what it costs to serve with them.
+
+    The last four are 1 or 0, by the models that have been called: gradients recorded, training
+    mode, float32 matrices multiplied in full precision where the hardware has faster, a model on
+    the CPU beside a GPU.
+    """
 
     intraop_threads: Value = None
+    interop_threads: Value = None
+    grad_enabled: Value = None
+    training_mode: Value = None
+    float32_matmul: Value = None
+    model_on_cpu: Value = None
 
 
 @dataclass(frozen=True)
 class ProbeSample(Sample):
-    """The probe's own health; `instance` names the part, 0 is the whole."""
+    """The probe's own health; `instance` names the part, 0 is the whole.
+
+    `cpu_ns` is what the probe has used: its threads as measured, its hooks as calibrated;
+    `budget_ratio` is the share that the governor leaves of the sampling, 1 when it does not
+    interfere.
+    """
 
     errors: Value = None
     enabled: Value = None
     sample_every: Value = None
+    cpu_ns: Value = None
+    memory_bytes: Value = None
+    budget_ratio: Value = None
 
 
 @dataclass(frozen=True)
@@ -220,4 +272,5 @@ SAMPLE_TYPES: tuple[type[Sample], ...] = (
     SamplerSample,
     SignalSample,
     HostSample,
+    LoopSample,
 )

@@ -51,14 +51,36 @@ WAIT_CATEGORIES: tuple[str, ...] = (
     "torch",
     "python",
     "unknown",
+    "batch",
+    "executor",
+    "loop",
 )
-"""What a request thread is doing at its innermost frame, as the stack sampler sees it."""
+"""What a request is doing at its innermost frame, as the stack sampler sees it. `batch`: it waits
+for a forward that another thread runs for many; `executor`: a coroutine waits for a worker thread;
+`loop`: its task is ready and waits for the event loop."""
 
 CATEGORY_INDEX = {name: index for index, name in enumerate(WAIT_CATEGORIES)}
 
 GRPC_TYPES: tuple[str, ...] = ("unary", "client_stream", "server_stream", "bidi_stream")
 
-UNARY = GRPC_TYPES.index("unary")
+CALL_TYPES: tuple[str, ...] = (*GRPC_TYPES, "http", "http_stream")
+"""Kinds of request. An HTTP response whose body comes in one piece is `http`."""
+
+UNARY = CALL_TYPES.index("unary")
+HTTP = CALL_TYPES.index("http")
+HTTP_STREAM = CALL_TYPES.index("http_stream")
+ONE_RESPONSE = frozenset((UNARY, HTTP))
+"""Types whose latency is the time to an answer; a stream lasts as long as its client likes."""
+
+REQUEST_STREAMS = frozenset(map(GRPC_TYPES.index, ("client_stream", "bidi_stream")))
+RESPONSE_STREAMS = frozenset(map(GRPC_TYPES.index, ("server_stream", "bidi_stream")))
+"""RPCs of any number of messages that way; the other way it is one at most."""
+
+HTTP_SERVICE = "http"
+"""What stands for the service where a request has none."""
+
+STATUS_MAX = 599
+"""gRPC codes run from 0 to 16, HTTP ones to 599; 0 is an HTTP request that got no response."""
 
 GRPC_CODES: tuple[str, ...] = (
     "OK",
@@ -91,5 +113,20 @@ SERVER_FAULT_CODES: tuple[str, ...] = (
 )
 """Codes that count against the server's availability, and are exported as zeros up front."""
 
+GAP_BOUNDS_NS: tuple[int, ...] = tuple(
+    round(bound * 1e9)
+    for bound in (
+        0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+        0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    )
+)  # fmt: skip
+"""Upper bounds of what is counted where it happens: gaps between the messages of a stream, the lag
+of an event loop. 0.1 ms to 10 s, as the queue's."""
+
 OTHER = "_OTHER"
 """The name that everything beyond a cap, or unknown to the server, is folded into."""
+
+
+def status_text(call_type: int, status: int) -> str:
+    """The name of a gRPC code; the digits of an HTTP one."""
+    return GRPC_CODES[status] if call_type < len(GRPC_TYPES) else str(status)

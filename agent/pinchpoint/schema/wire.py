@@ -31,23 +31,30 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from pinchpoint.schema.events import (
+    DeviceEvent,
+    Event,
     ForwardEvent,
     LayerEvent,
     RequestDetail,
     RequestEvent,
     StackEvent,
+    StageEvent,
     StageTime,
+    StreamEvent,
 )
 from pinchpoint.schema.observations import Name
 from pinchpoint.schema.samples import SAMPLE_TYPES, Sample
 from pinchpoint.schema.terms import (
+    CALL_TYPES,
+    GAP_BOUNDS_NS,
     GRPC_CODES,
     GRPC_TYPES,
     STAGES,
+    STATUS_MAX,
     WAIT_CATEGORIES,
 )
 
-VERSION = 1
+VERSION = 2
 
 
 class InvalidRecordError(ValueError):
@@ -75,23 +82,33 @@ KIND_LAYER = 3
 KIND_STACK = 4
 KIND_DETAIL = 5
 KIND_SAMPLE = 6
+KIND_STREAM = 7
+KIND_STAGE = 8
+KIND_DEVICE = 9
 
 _KIND = struct.Struct("@8xH")
 
-# seq | kind, grpc_type, status, flags | method, model | server, batch | forwards, spare
-# | arrival, queue, receive, handler, send, preprocess, forward, postprocess | pad | seq
-REQUEST = struct.Struct("@QHBBIIIIIIIQQQQQQQQ16xQ")
+# seq | kind, call_type, status, flags | method, model | server, batch | forwards, pad
+# | arrival, queue, receive, handler, send, preprocess, batch_wait, forward, postprocess | pad | seq
+REQUEST = struct.Struct("@QHHHHIIIII4xQQQQQQQQQ8xQ")
+# The same with zeros where no forward was seen: half the arguments of the common case.
+PLAIN_REQUEST = struct.Struct("@QHHHHI4xI12xQQQQQ40xQ")
 FORWARD = struct.Struct("@QHHIIIQQQ72xQ")
 LAYER = struct.Struct("@QHHIIIQQQQ64xQ")
 STACK = struct.Struct("@QHBBIIIQ88xQ")
+GAP_COUNTS = len(GAP_BOUNDS_NS) + 1
+# seq | kind, call_type, method | received, sent | time, first, gap sum | counts | pad | seq
+STREAM = struct.Struct(f"@QHHIIIQQQ{GAP_COUNTS}I4xQ")
+STAGE = struct.Struct("@QHHIIIQQQ72xQ")
+DEVICE = struct.Struct("@QHHIIIQQQ72xQ")
 
 UNKNOWN_BYTES = 2**64 - 1
 """The size of a message that nothing of ours has seen."""
 
 STAGE_COUNT = len(STAGES)
-# seq | kind, grpc_type, status, method | model, batch | weight, arrival, latency, gc,
+# seq | kind, call_type, status, pad | method, model | batch, pad | weight, arrival, latency, gc,
 # request bytes, response bytes, switches x2 | (wall, cpu, runqueue) per stage | pad | seq
-_DETAIL_HEAD = "@QHBBIIIdQQQQQQQ"
+_DETAIL_HEAD = "@QHHH2xIIIdQQQQQQQ"
 _DETAIL_PAD = DETAIL_BYTES - 8 - struct.calcsize(_DETAIL_HEAD) - STAGE_COUNT * 24
 DETAIL = struct.Struct(f"{_DETAIL_HEAD}{STAGE_COUNT * 3}Q{_DETAIL_PAD}xQ")
 
@@ -107,9 +124,13 @@ NAME = struct.Struct(f"@QHHI{NAME_TEXT_BYTES}s8xQ")
 
 for _struct, _size in (
     (REQUEST, EVENT_BYTES),
+    (PLAIN_REQUEST, EVENT_BYTES),
     (FORWARD, EVENT_BYTES),
     (LAYER, EVENT_BYTES),
     (STACK, EVENT_BYTES),
+    (STREAM, EVENT_BYTES),
+    (STAGE, EVENT_BYTES),
+    (DEVICE, EVENT_BYTES),
     (DETAIL, DETAIL_BYTES),
     (SAMPLE, DETAIL_BYTES),
     (NAME, NAME_BYTES),
@@ -176,7 +197,13 @@ def name_text(text: str) -> bytes:
     return encoded[:NAME_TEXT_BYTES].decode("utf-8", "ignore").encode("utf-8")
 
 
-def unpack_event(slot: bytes) -> RequestEvent | ForwardEvent | LayerEvent | StackEvent:
+def _check_outcome(call_type: int, status: int) -> None:
+    statuses = len(GRPC_CODES) if call_type < len(GRPC_TYPES) else STATUS_MAX + 1
+    if call_type >= len(CALL_TYPES) or status >= statuses:
+        raise InvalidRecordError("request with an unknown type or status")
+
+
+def unpack_event(slot: bytes) -> Event:
     """The event in a slot.
 
     Raises:
@@ -186,19 +213,11 @@ def unpack_event(slot: bytes) -> RequestEvent | ForwardEvent | LayerEvent | Stac
         raise InvalidRecordError("not the size of an event slot")
     (kind,) = _KIND.unpack_from(slot)
     if kind == KIND_REQUEST:
-        (
-            _, _, grpc_type, status, flags, method, model, server, batch, forwards, _,
-            arrival, queue, receive, handler, send, pre, forward, post, _,
-        ) = REQUEST.unpack(slot)  # fmt: skip
-        if grpc_type >= len(GRPC_TYPES) or status >= len(GRPC_CODES):
-            raise InvalidRecordError("request with an unknown type or status")
-        return RequestEvent(
-            grpc_type, status, flags, method, model, server, batch, forwards,
-            arrival, queue, receive, handler, send, pre, forward, post,
-        )  # fmt: skip
+        fields_of = REQUEST.unpack(slot)[2:-1]
+        _check_outcome(*fields_of[:2])
+        return RequestEvent(*fields_of)
     if kind == KIND_FORWARD:
-        _, _, _, model, device, batch, thread, start, wall, _ = FORWARD.unpack(slot)
-        return ForwardEvent(model, device, batch, thread, start, wall)
+        return ForwardEvent(*FORWARD.unpack(slot)[2:-1])
     if kind == KIND_LAYER:
         _, _, _, model, layer, calls, sample, time, cpu, wall, _ = LAYER.unpack(slot)
         return LayerEvent(model, layer, calls, sample, time, cpu, wall)
@@ -207,6 +226,17 @@ def unpack_event(slot: bytes) -> RequestEvent | ForwardEvent | LayerEvent | Stac
         if category >= len(WAIT_CATEGORIES) or stage >= STAGE_COUNT:
             raise InvalidRecordError("stack with an unknown category or stage")
         return StackEvent(category, stage, thread, method, location, time)
+    if kind == KIND_STREAM:
+        values = STREAM.unpack(slot)[2:-1]
+        if values[0] >= len(CALL_TYPES):
+            raise InvalidRecordError("stream of an unknown type")
+        call_type, method, received, sent, time, first, gap = values[:-GAP_COUNTS]
+        gaps = tuple(values[-GAP_COUNTS:])
+        return StreamEvent(call_type, method, received, sent, time, first, gap, gaps)
+    if kind == KIND_STAGE:
+        return StageEvent(*STAGE.unpack(slot)[3:-1])
+    if kind == KIND_DEVICE:
+        return DeviceEvent(*DEVICE.unpack(slot)[3:-1])
     raise InvalidRecordError(f"unknown event kind {kind}")
 
 
@@ -221,16 +251,15 @@ def unpack_detail(slot: bytes) -> RequestDetail | Sample:
     (kind,) = _KIND.unpack_from(slot)
     if kind == KIND_DETAIL:
         values = DETAIL.unpack(slot)
-        _, _, grpc_type, status, method, model, batch, weight = values[:8]
+        _, _, call_type, status, method, model, batch, weight = values[:8]
         arrival, latency, gc, received, sent, voluntary, involuntary = values[8:15]
-        if grpc_type >= len(GRPC_TYPES) or status >= len(GRPC_CODES):
-            raise InvalidRecordError("detail with an unknown type or status")
+        _check_outcome(call_type, status)
         if not 1.0 <= weight <= 1e6:
             raise InvalidRecordError("detail with an impossible weight")
         times = values[15 : 15 + STAGE_COUNT * 3]
         stages = tuple(StageTime(*times[i : i + 3]) for i in range(0, STAGE_COUNT * 3, 3))
         return RequestDetail(
-            grpc_type, status, method, model, batch, weight, arrival, latency, gc,
+            call_type, status, method, model, batch, weight, arrival, latency, gc,
             None if received == UNKNOWN_BYTES else received,
             None if sent == UNKNOWN_BYTES else sent,
             voluntary, involuntary, stages,

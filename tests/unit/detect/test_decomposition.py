@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pinchpoint.detect.decomposition import Decomposition, decompose
 from pinchpoint.detect.features import Features, Traffic, extract
 from pinchpoint.schema.events import StageTime
-from pinchpoint.schema.samples import ProcessSample, ThreadsSample
+from pinchpoint.schema.samples import ProcessSample, PythonSample, ThreadsSample
 from pinchpoint.schema.terms import COMPONENTS, STAGES, WAIT_CATEGORIES
 from tests.support.observations import SECOND_NS, request
 from tests.unit.detect.windows import (
@@ -42,6 +42,13 @@ def test_time_outside_all_stages_is_unattributed() -> None:
     made.add(1, detail._replace(latency_ns=10_000_000))
     made.advance(NOW_NS)
     assert of(decompose(extract(made))) == {"cpu": 6, "unattributed": 4}
+
+
+@pytest.mark.parametrize("late", [(), LATE])
+def test_waiting_for_a_batch_is_the_batchers(late: tuple[PythonSample, ...]) -> None:
+    """Whether or not the interpreter lock is contended: the batcher decides when to begin."""
+    features = features_of({"batch_wait": milliseconds(blocked=4)}, samples=late, gc_ms=1)
+    assert of(decompose(features)) == {"gc": 1, "batch": 3}
 
 
 def test_waits_around_the_handler_are_the_cores_and_the_clients() -> None:

@@ -160,7 +160,7 @@ def test_streams_are_no_slow_requests() -> None:
         event, detail = request(
             now_ns - 60 * SECOND_NS,
             times,
-            grpc_type=GRPC_TYPES.index("bidi_stream"),
+            call_type=GRPC_TYPES.index("bidi_stream"),
             method_id=stream.name_id,
         )
         waits = StackEvent(

@@ -15,6 +15,7 @@ from pinchpoint.schema.samples import (
     ServerSample,
     ThreadsSample,
 )
+from pinchpoint.schema.terms import CALL_TYPES
 from tests.support.observations import SECOND_NS, request
 from tests.unit.detect.windows import (
     BEGIN_NS,
@@ -276,6 +277,20 @@ def test_layers_add_up_over_the_sampled_forwards() -> None:
         made.add(1, LayerEvent(2, 3, 1, sample_id, BEGIN_NS, 4_000_000, 9_000_000))
     made.advance(NOW_NS)
     assert extract(made).layers == {"Net": {"conv": pytest.approx(0.008)}}
+
+
+@pytest.mark.parametrize("call_type", range(len(CALL_TYPES)), ids=CALL_TYPES)
+def test_the_window_has_requests_with_one_response(call_type: int) -> None:
+    """RPCs and HTTP alike; a stream lasts as long as its client likes."""
+    made = window(Name(1, NameKind.METHOD, call_type, "a name"))
+    event, detail = request(NOW_NS, {"forward": milliseconds(1)}, call_type=call_type)
+    made.add(1, event)
+    made.add(1, detail)
+    made.add(1, look("forward", "socket"))
+    made.add(1, MethodSample(NOW_NS, 1, in_flight=3.0))
+    one = int(CALL_TYPES[call_type] in ("unary", "http"))
+    assert (len(made.requests), len(made.details), len(made.looks)) == (one, one, one)
+    assert extract(made).traffic.in_flight == 3 * one
 
 
 def test_the_window_slides() -> None:

@@ -15,13 +15,36 @@ from pinchpoint.expose.state import PublishedState
 from pinchpoint.pipeline import Pipeline
 from pinchpoint.schema.events import StageTime
 from pinchpoint.schema.observations import Observation
-from pinchpoint.schema.samples import SAMPLE_TYPES, SignalSample
+from pinchpoint.schema.samples import (
+    SAMPLE_TYPES,
+    LoopSample,
+    ProbeSample,
+    SignalSample,
+    ThreadsSample,
+)
+from pinchpoint.schema.terms import GRPC_TYPES, HTTP
 from pinchpoint.schema.wire import sample_fields
 from pinchpoint.snapshot import AgentFacts, Snapshot
-from tests.support.observations import HEALTHY, METHOD, Scene, known, request, watch
+from tests.support.observations import (
+    HEALTHY,
+    METHOD,
+    Scene,
+    known,
+    others,
+    request,
+    watch,
+)
 from tests.unit.detect.faults import HOT, THROTTLED
 
-STANDARD = {"grpc_server_started", "grpc_server_handled", "grpc_server_handling_seconds"}
+STANDARD = {
+    "grpc_server_started",
+    "grpc_server_handled",
+    "grpc_server_msg_received",
+    "grpc_server_msg_sent",
+    "grpc_server_handling_seconds",
+    "http_server_request_duration_seconds",
+    "http_server_active_requests",
+}
 """Names that existing dashboards use; everything else is ours."""
 
 NOT_BASE = re.compile(
@@ -51,9 +74,10 @@ def shown(scene: Scene) -> Snapshot:
 
 @cache
 def everything() -> Snapshot:
-    """A snapshot of a scene that has been fed every kind of sample in full."""
+    """A snapshot of a scene that has been fed every kind of record, samples in full."""
     scene = known()
     scene.run(HOT, 12)
+    watch(scene.pipeline, (Observation(1, r) for r in others(scene.service.now_ns)))
     for value in (1.0, 2.0):
         for sample_type in SAMPLE_TYPES:
             values = dict.fromkeys(sample_fields(sample_type), value)
@@ -121,9 +145,9 @@ def test_points_have_a_value_for_every_label_and_no_series_twice() -> None:
 def test_no_series_is_exported_twice_when_one_name_has_several_types() -> None:
     """Calls of unknown methods come in all four types; their latencies share a histogram."""
     pipeline = Pipeline()
-    for grpc_type in range(4):
+    for call_type in range(len(GRPC_TYPES)):
         event, _ = request(
-            0, {"handler": StageTime(1_000_000, 0, 0)}, grpc_type=grpc_type, method_id=99
+            0, {"handler": StageTime(1_000_000, 0, 0)}, call_type=call_type, method_id=99
         )
         pipeline.feed(Observation(1, event))
     snapshot = pipeline.snapshot(AgentFacts())
@@ -132,6 +156,78 @@ def test_no_series_is_exported_twice_when_one_name_has_several_types() -> None:
     assert [value for _, value in found["pinchpoint_request_seconds_count"]] == [4.0]
     lines = [line.rsplit(" ", 1)[0] for line in text(snapshot).splitlines() if line[0] != "#"]
     assert len(set(lines)) == len(lines)
+
+
+def test_http_requests_are_shown_by_route_and_beside_rpcs() -> None:
+    """Under OpenTelemetry's names, and by one name of our own; never as RPCs."""
+    pipeline = Pipeline()
+    watch(pipeline, (Observation(1, record) for record in others(0)))
+    found = samples(pipeline.snapshot(AgentFacts()))
+    route = {"http_request_method": "GET", "http_route": "/items/{item_id}"}
+    durations = found["http_server_request_duration_seconds_count"]
+    assert [({**labels}, value) for labels, value in durations] == [
+        ({**route, "http_response_status_code": status}, value)
+        for status, value in (("", 1.0), ("200", 2.0), ("404", 1.0))
+    ]
+    assert found["http_server_active_requests"] == [(route, 0.0)]
+    ours = {"grpc_service": "http", "grpc_method": "GET /items/{item_id}"}
+    for name in ("pinchpoint_request_seconds_count", "pinchpoint_request_queue_seconds_count"):
+        assert (ours, 4.0) in found[name]
+    for name, points in found.items():
+        assert not name.startswith("grpc_") or all(
+            labels["grpc_service"] != "http" for labels, _ in points
+        )
+
+
+def test_an_unknown_route_is_one_word_beside_the_rpcs() -> None:
+    """As an unknown method is."""
+    pipeline = Pipeline()
+    event, _ = request(0, {}, call_type=HTTP, status=404, method_id=99)
+    pipeline.feed(Observation(1, event))
+    ((labels, _),) = samples(pipeline.snapshot(AgentFacts()))["pinchpoint_request_seconds_count"]
+    assert labels == {"grpc_service": "http", "grpc_method": "_OTHER"}
+
+
+def test_a_core_that_cannot_be_read_has_no_series() -> None:
+    """What was abandoned is known all the same, as far as it came to Python."""
+    found = samples(shown(known()))
+    assert "pinchpoint_requests_core_waiting" not in found
+    assert "pinchpoint_request_core_wait_seconds_total" not in found
+    abandoned = {labels["where"] for labels, _ in found["pinchpoint_requests_abandoned_total"]}
+    assert abandoned == {"queue", "core"}
+
+
+def test_the_lag_of_event_loops_is_a_histogram() -> None:
+    """Of the buckets that the loops counted themselves."""
+    scene = Scene()
+    for beats in (0.0, 1.0):
+        sample = LoopSample(
+            0, 0, beats=10 * beats, lag_ns=9e9 * beats, lag_2=9 * beats, lag_16=beats
+        )
+        scene.pipeline.feed(Observation(1, sample))
+    found = samples(shown(scene))
+    buckets = {labels["le"]: v for labels, v in found["pinchpoint_event_loop_lag_seconds_bucket"]}
+    assert (buckets["0.00025"], buckets["0.0005"], buckets["10.0"], buckets["+Inf"]) == (
+        0,
+        9,
+        9,
+        10,
+    )
+    assert found["pinchpoint_event_loop_lag_seconds_sum"] == [({}, 9.0)]
+
+
+@pytest.mark.parametrize(("whole", "seconds"), [(None, 2.0), (3e9, 3.0)])
+def test_the_probes_cpu_is_that_of_its_threads_unless_all_of_it_is_known(
+    whole: float | None, seconds: float
+) -> None:
+    """Hooks are calibrated; where they are not, threads are measured."""
+    scene = Scene()
+    for share in (0, 1):
+        threads = ThreadsSample(0, 0, probe_cpu_ns=2e9 * share)
+        probe = ProbeSample(0, 0, cpu_ns=None if whole is None else whole * share)
+        for sample in (threads, probe):
+            scene.pipeline.feed(Observation(1, sample))
+    assert samples(shown(scene))["pinchpoint_probe_cpu_seconds_total"] == [({}, seconds)]
 
 
 def test_absent_is_absent() -> None:

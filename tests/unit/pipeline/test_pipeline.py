@@ -3,17 +3,19 @@ from __future__ import annotations
 import pytest
 
 from pinchpoint.pipeline import Pipeline
-from pinchpoint.schema.events import RequestDetail
+from pinchpoint.schema.events import RequestDetail, StageTime
 from pinchpoint.schema.observations import Observation, RecordsLost, SourceClosed
-from pinchpoint.schema.terms import COMPONENTS
+from pinchpoint.schema.terms import CALL_TYPES, COMPONENTS
 from pinchpoint.snapshot import AgentFacts, Snapshot
 from tests.support.observations import (
     HEALTHY,
     LEARNING_SECONDS,
+    MILLISECOND_NS,
     SECOND_NS,
     Scene,
     Service,
     known,
+    request,
     watch,
 )
 
@@ -41,6 +43,21 @@ def test_components_of_request_time_sum_to_the_latency_of_the_weighted_requests(
     assert all(value >= 0 for value in seconds.values())
     assert seconds["gil"] > 0
     assert seconds["queue"] > 0
+
+
+@pytest.mark.parametrize(
+    ("call_type", "split"), [("unary", True), ("http", True), ("bidi_stream", False)]
+)
+def test_only_requests_with_one_response_are_split(call_type: str, split: bool) -> None:
+    """Most of a stream's time is its client's."""
+    scene = known()
+    before = sum(shown(scene.pipeline).component_seconds.values())
+    times = {"handler": StageTime(50 * MILLISECOND_NS, 0, 0)}
+    _, detail = request(scene.service.now_ns, times, call_type=CALL_TYPES.index(call_type))
+    watch(scene.pipeline, [Observation(1, detail), scene.service.tick()])
+    scene.run(HEALTHY.but(stuck=True), 1)
+    added = sum(shown(scene.pipeline).component_seconds.values()) - before
+    assert added == pytest.approx(0.05 if split else 0.0)
 
 
 def test_components_are_exported_as_zeros_up_front() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from pinchpoint.pipeline.readings import NAMES_MAX, Readings
+from pinchpoint.pipeline.caps import READINGS_MAX
+from pinchpoint.pipeline.readings import Readings
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import Name, NameKind
 from pinchpoint.schema.samples import (
     CgroupCpuSample,
     HostSample,
+    LoopSample,
     ModelSample,
     PressureSample,
     ProbeSample,
@@ -168,6 +170,42 @@ def test_gauges_that_do_not_add_up_are_merged_by_their_meaning() -> None:
     assert gauges["ProbeSample", "stacks", "enabled"] == 0.0
 
 
+def test_loops_of_a_process_and_of_several_are_added_up() -> None:
+    """Their lag is counted where it happens, by common bounds."""
+    merged = readings("loop-1", "loop-2")
+    for lag, late in ((0.0, 0.0), (5.0, 1.0)):
+        for source in (1, 2):
+            for instance in (1, 2):
+                merged.add(source, LoopSample(0, instance, beats=lag, lag_ns=lag, lag_3=late))
+    assert merged.counters["LoopSample", "", "lag_ns"] == 20.0
+    assert merged.counters["LoopSample", "", "lag_3"] == 4.0
+    assert ("LoopSample", "", "lag_0") not in merged.counters
+    assert merged.gauges() == {}
+
+
+def test_the_core_is_counted_where_it_can_be_read_alone() -> None:
+    """A server without it takes nothing away from one with it."""
+    merged = readings("grpc", "http")
+    for wait in (10.0, 35.0):
+        merged.add(1, ServerSample(0, 1, core_waiting=2.0, core_wait_ns=wait, core_abandoned=wait))
+        merged.add(1, ServerSample(0, 2, in_flight=1.0))
+    assert merged.counters["ServerSample", "", "core_wait_ns"] == 25.0
+    assert merged.counters["ServerSample", "", "core_abandoned"] == 25.0
+    assert merged.gauges()["ServerSample", "", "core_waiting"] == 2.0
+
+
+def test_the_probes_of_several_processes_are_added_up_and_the_tightest_budget_shown() -> None:
+    """One governor that interferes is one too many."""
+    merged = readings()
+    for cpu in (0.0, 7.0):
+        for source, budget in ((1, 1.0), (2, 0.25)):
+            sample = ProbeSample(0, 0, cpu_ns=cpu, memory_bytes=5.0, budget_ratio=budget)
+            merged.add(source, sample)
+    assert merged.counters["ProbeSample", "", "cpu_ns"] == 14.0
+    assert merged.gauges()["ProbeSample", "", "memory_bytes"] == 10.0
+    assert merged.gauges()["ProbeSample", "", "budget_ratio"] == 0.25
+
+
 def test_a_signal_that_one_process_cannot_read_is_not_available() -> None:
     """With that process' reason, until it has gone."""
     merged = readings("psi", "not mounted")
@@ -187,7 +225,7 @@ def test_a_flood_of_names_is_folded() -> None:
         merged.add(1, ModelSample(0, instance, parameters=1.0))
         merged.add(1, SignalSample(0, instance, available=1.0))
         merged.add(1, SamplerSample(0, instance, duration_ns=1.0, errors=0.0))
-    assert len(merged.models()) == NAMES_MAX + 1
-    assert len(merged.signals()) == NAMES_MAX + 1
-    assert len(merged.counters) == NAMES_MAX + 1
-    assert len(merged.gauges()) == NAMES_MAX + 1
+    assert len(merged.models()) == READINGS_MAX + 1
+    assert len(merged.signals()) == READINGS_MAX + 1
+    assert len(merged.counters) == READINGS_MAX + 1
+    assert len(merged.gauges()) == READINGS_MAX + 1

@@ -1,31 +1,44 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pinchpoint.probe import thread_state
-from pinchpoint.probe.call import Call
+from pinchpoint.probe.call import SEND, Call
 from pinchpoint.probe.recorder import Recorder
+from pinchpoint.probe.shared_forwards import SharedForward
+from pinchpoint.probe.thread_state import current
 from pinchpoint.samplers.python_runtime import GcWatch
-from pinchpoint.schema.events import FLAG_BEHAVIOUR_CALLED, RequestDetail, RequestEvent
-from pinchpoint.schema.terms import STAGES
+from pinchpoint.schema.events import (
+    FLAG_BEHAVIOUR_CALLED,
+    FLAG_SHARED_FORWARD,
+    RequestDetail,
+    RequestEvent,
+)
+from pinchpoint.schema.terms import STAGE_INDEX, STAGES
+from tests.support.models import NoModels
 from tests.support.rings import the_ring
 
 
 @pytest.fixture
 def recorder(ring_dir: Path) -> Iterator[Recorder]:
-    recorder = Recorder(ring_dir, GcWatch())
+    recorder = Recorder(ring_dir, GcWatch(), NoModels())
     yield recorder
     recorder.close()
-    thread_state.current().call = None
 
 
 def finished(ring_dir: Path) -> tuple[RequestEvent, RequestDetail]:
     ring = the_ring(ring_dir)
     (request,), (detail,) = ring.requests(), ring.details
     return request, detail
+
+
+def sampled(recorder: Recorder) -> Call:
+    call = Call(recorder, 1, 0, 2)
+    call.weight = 1
+    return call
 
 
 def seen_stages(detail: RequestDetail) -> set[str]:
@@ -36,11 +49,11 @@ def test_a_request_without_a_model_has_one_handler_stage(
     recorder: Recorder, ring_dir: Path
 ) -> None:
     """Nothing splits it, so nothing is guessed."""
-    call = Call(recorder, 1, 0, 2)
-    call.start()
+    call = sampled(recorder)
+    call.start(current())
     call.behaviour_begins()
     call.behaviour_ended()
-    call.serialized()
+    call.enter(SEND)
     call.finish(0)
     request, detail = finished(ring_dir)
     assert seen_stages(detail) == {"queue", "receive", "handler", "serialize", "send"}
@@ -50,8 +63,8 @@ def test_a_request_without_a_model_has_one_handler_stage(
 
 def test_forwards_split_the_handler_without_remainder(recorder: Recorder, ring_dir: Path) -> None:
     """Before the first, in them, and the rest."""
-    call = Call(recorder, 1, 0, 2)
-    call.start()
+    call = sampled(recorder)
+    call.start(current())
     call.behaviour_begins()
     for _ in range(2):
         call.forward_begins()
@@ -68,8 +81,8 @@ def test_forwards_split_the_handler_without_remainder(recorder: Recorder, ring_d
 
 def test_deserialising_is_taken_out_of_receiving(recorder: Recorder, ring_dir: Path) -> None:
     """It ran on another thread while this one waited; never more than was waited."""
-    call = Call(recorder, 1, 0, 2)
-    call.start()
+    call = sampled(recorder)
+    call.start(current())
     call.deserialize_ns = 10**15
     call.behaviour_begins()
     call.behaviour_ended()
@@ -83,8 +96,8 @@ def test_a_request_that_never_reached_its_handler_says_so(
     recorder: Recorder, ring_dir: Path
 ) -> None:
     """All of its worker's time was receiving."""
-    call = Call(recorder, 1, 0, 2)
-    call.start()
+    call = sampled(recorder)
+    call.start(current())
     call.finish(1)
     request, detail = finished(ring_dir)
     assert (request.flags, request.handler_ns, request.send_ns) == (0, 0, 0)
@@ -92,37 +105,96 @@ def test_a_request_that_never_reached_its_handler_says_so(
     assert seen_stages(detail) <= {"queue", "receive", "send"}
 
 
-def test_a_call_is_its_threads_until_it_leaves(recorder: Recorder) -> None:
-    """The torch hook finds the request of a forward there."""
-    call = Call(recorder, 1, 0, 2)
-    assert thread_state.current().call is None
-    call.start()
-    assert thread_state.current().call is call
-    call.leave_thread()
-    assert thread_state.current().call is None
-
-
 def test_a_call_that_is_not_drawn_writes_no_detail(recorder: Recorder, ring_dir: Path) -> None:
     """The event is written for every request, the thread's clocks are read for few."""
-    recorder.adapt(1e6)
-    calls = [Call(recorder, 1, 0, 2) for _ in range(50)]
-    plain = next(call for call in calls if not call.weight)
-    plain.start()
-    plain.behaviour_begins()
-    plain.behaviour_ended()
-    plain.serialized()
-    plain.finish(0)
+    call = Call(recorder, 1, 0, 2)
+    call.start(current())
+    call.behaviour_begins()
+    call.behaviour_ended()
+    call.enter(SEND)
+    call.finish(0)
     ring = the_ring(ring_dir)
     assert len(ring.requests()) == 1
     assert ring.details == []
 
 
-@pytest.mark.parametrize(("rate", "every"), [(0.0, 1.0), (25.0, 1.0), (62.5, 2.5), (1e4, 400.0)])
-def test_the_sample_is_uniform_and_its_weights_stand_for_all(
-    recorder: Recorder, rate: float, every: float
+def test_a_handler_that_waited_for_a_batch_is_split_around_its_forward(
+    recorder: Recorder, ring_dir: Path
 ) -> None:
-    """About a hundred a second, whatever the traffic."""
-    recorder.adapt(rate)
-    weights = [recorder.draw() for _ in range(100_000)]
-    assert set(weights) <= {0.0, every}
-    assert sum(weights) == pytest.approx(100_000, rel=0.02)
+    """Another thread ran the model for many while this one stood still."""
+    call = sampled(recorder)
+    call.start(current())
+    call.behaviour_begins()
+    time.sleep(0.02)
+    begin_ns = time.monotonic_ns()
+    time.sleep(0.01)
+    wall_ns = time.monotonic_ns() - begin_ns
+    recorder.shared_forwards.add(SharedForward(7, 16, begin_ns, wall_ns))
+    call.behaviour_ended()
+    call.finish(0)
+    request, detail = finished(ring_dir)
+    assert request.flags & FLAG_SHARED_FORWARD
+    assert (request.model_id, request.batch_size, request.forwards) == (7, 16, 1)
+    assert request.forward_ns == wall_ns
+    assert {"batch_wait", "forward"} <= seen_stages(detail)
+    assert detail.stages[STAGE_INDEX["batch_wait"]].wall_ns >= 19_000_000
+    split = (
+        request.preprocess_ns + request.batch_wait_ns + request.forward_ns + request.postprocess_ns
+    )
+    assert split == request.handler_ns
+
+
+def test_a_handler_that_worked_meanwhile_is_given_no_forward(
+    recorder: Recorder, ring_dir: Path
+) -> None:
+    """A model that runs in the background was not what it waited for."""
+    call = sampled(recorder)
+    call.start(current())
+    call.behaviour_begins()
+    begin_ns = time.monotonic_ns()
+    while time.thread_time_ns() and time.monotonic_ns() - begin_ns < 10_000_000:
+        pass
+    recorder.shared_forwards.add(SharedForward(7, 1, begin_ns, time.monotonic_ns() - begin_ns))
+    call.behaviour_ended()
+    call.finish(0)
+    request, _ = finished(ring_dir)
+    assert (request.flags & FLAG_SHARED_FORWARD, request.forwards) == (0, 0)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_request_that_is_not_sampled_goes_by_the_last_that_was(
+    recorder: Recorder, ring_dir: Path, *, waits: bool
+) -> None:
+    """It has no clock that could tell whether it waited for the forward beside it."""
+    recorder.shared_forwards.waits[1] = waits
+    call = Call(recorder, 1, 0, 2)
+    call.start(current())
+    call.behaviour_begins()
+    recorder.shared_forwards.add(SharedForward(7, 1, time.monotonic_ns(), 0))
+    call.behaviour_ended()
+    call.finish(0)
+    (request,) = the_ring(ring_dir).requests()
+    assert request.forwards == waits
+
+
+@pytest.mark.parametrize(("rate", "every"), [(0.0, 1), (25.0, 1), (75.0, 3), (1e4, 400)])
+def test_the_sample_is_uniform_and_its_weights_stand_for_all(
+    recorder: Recorder, rate: float, every: int
+) -> None:
+    """About 25 a second, whatever the traffic."""
+    weights = []
+    for _ in range(100_000 // (10 * every)):
+        recorder.adapt(rate)
+        weights += [recorder.draw() for _ in range(10 * every)]
+    assert set(weights) <= {0, every}
+    assert sum(weights) == pytest.approx(len(weights), rel=0.02)
+
+
+def test_a_burst_after_a_quiet_second_is_not_sampled_whole(recorder: Recorder) -> None:
+    """Its weights grow as it goes on, and still stand for all of it."""
+    recorder.adapt(0.0)
+    weights = [recorder.draw() for _ in range(50_000)]
+    drawn = [weight for weight in weights if weight]
+    assert len(drawn) < 1000
+    assert drawn == sorted(drawn)
+    assert sum(weights) == pytest.approx(50_000, rel=0.2)

@@ -50,3 +50,75 @@ def test_the_traceback_is_printed_only_when_asked_for(
     monkeypatch.setenv("PINCHPOINT_DEBUG", debug)
     Guard().part("grpc").trip(ValueError("seen"))
     assert ("ValueError: seen" in capsys.readouterr().err) is printed
+
+
+# The kill switch
+
+
+def test_a_pause_switches_every_part_off_without_an_error() -> None:
+    """And the end of the pause switches them on again."""
+    guard = Guard()
+    parts = [guard.part(name) for name in ("grpc", "torch")]
+    guard.pause()
+    guard.pause()
+    assert [(part.enabled, part.errors) for part in parts] == [(False, 0)] * 2
+    guard.resume()
+    assert [part.enabled for part in parts] == [True, True]
+    guard.resume()
+    assert [part.enabled for part in parts] == [True, True]
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_part_with_an_error_stays_off_after_a_pause(when: str) -> None:
+    """The switch mends nothing."""
+    guard = Guard()
+    part = guard.part("grpc")
+    if when == "before":
+        part.trip(ValueError())
+    guard.pause()
+    if when == "during":
+        part.trip(ValueError())
+    guard.resume()
+    assert not part.enabled
+
+
+def test_a_part_that_was_taken_out_stays_off_after_a_pause() -> None:
+    """Uninstalling switches parts off without an error."""
+    guard = Guard()
+    part = guard.part("grpc")
+    part.enabled = False
+    guard.pause()
+    guard.resume()
+    assert not part.enabled
+
+
+def test_a_part_made_during_a_pause_is_off_until_its_end() -> None:
+    """A server's first model may come then."""
+    guard = Guard()
+    guard.pause()
+    part = guard.part("models")
+    assert guard.part("models") is part
+    assert not part.enabled
+    guard.resume()
+    assert part.enabled
+
+
+def test_what_asks_for_the_switch_stays_on() -> None:
+    """Or nobody would see that it is released."""
+    guard = Guard()
+    part = guard.part("switch", always_on=True)
+    guard.pause()
+    assert part.enabled
+    part.trip(ValueError())
+    guard.resume()
+    assert not part.enabled
+
+
+def test_a_guard_that_is_closed_switches_nothing_on() -> None:
+    """The probe was taken out while it was paused."""
+    guard = Guard()
+    part = guard.part("grpc")
+    guard.pause()
+    guard.close()
+    guard.resume()
+    assert not part.enabled

@@ -169,7 +169,7 @@ def test_grpc_imported_by_name_after_install_is_watched(ring_dir: Path) -> None:
         """,
         ring_dir,
     )
-    assert done.stdout.split() == ["_PoolProxy"], done.stderr
+    assert done.stdout.split() == ["PoolProxy"], done.stderr
 
 
 def test_installing_imports_neither_grpc_nor_torch(ring_dir: Path) -> None:

@@ -16,7 +16,7 @@ from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import ProcessSample
 from pinchpoint.schema.wire import Segment, unpack_event
 from tests.support.handmade import EMPTY
-from tests.support.records import pack_request
+from tests.support.records import pack_event
 from tests.support.rings import contents, ring_files
 from tests.support.scripts import running
 from tests.support.tmpfs import tiny_tmpfs
@@ -39,7 +39,7 @@ def write_request(writer: RingWriter, mark: int) -> None:
     sequence = writer.claim_event()
     event = EMPTY._replace(arrival_ns=mark, queue_ns=mark, receive_ns=mark, postprocess_ns=mark)
     offset = writer.event_offset + ((sequence - 1) & writer.event_mask) * wire.EVENT_BYTES
-    fields = wire.REQUEST.unpack(pack_request(sequence, event))
+    fields = wire.REQUEST.unpack(pack_event(sequence, event))
     wire.REQUEST.pack_into(writer.buffer, offset, *fields)
 
 

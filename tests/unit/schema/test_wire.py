@@ -3,12 +3,42 @@ from __future__ import annotations
 import pytest
 
 from pinchpoint.schema import wire
-from pinchpoint.schema.events import RequestDetail, RequestEvent, StackEvent, StageTime
+from pinchpoint.schema.events import (
+    DeviceEvent,
+    Event,
+    ForwardEvent,
+    LayerEvent,
+    RequestDetail,
+    RequestEvent,
+    StackEvent,
+    StageEvent,
+    StageTime,
+    StreamEvent,
+)
 from pinchpoint.schema.samples import SAMPLE_TYPES, ProcessSample
-from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES, STAGES, WAIT_CATEGORIES
+from pinchpoint.schema.terms import (
+    CALL_TYPES,
+    GRPC_CODES,
+    HTTP,
+    STAGES,
+    STATUS_MAX,
+    UNARY,
+    WAIT_CATEGORIES,
+    status_text,
+)
 from tests.support import records
 
-REQUEST = RequestEvent(0, 0, 0, 1, 0, 1, 0, 0, 5, 1, 2, 3, 4, 0, 0, 0)
+REQUEST = RequestEvent(UNARY, 0, 0, 1, 0, 1, 0, 0, 5, 1, 2, 3, 4, 0, 0, 0, 0)
+STREAM = StreamEvent(UNARY, 1, 2, 3, 4, 5, 6, (7,) * wire.GAP_COUNTS)
+EVENTS = (
+    REQUEST,
+    ForwardEvent(0, 1, 2, 3, 4, 5, 6),
+    LayerEvent(1, 2, 3, 4, 5, 6, 7),
+    StackEvent(0, 0, 1, 2, 3, 4),
+    STREAM,
+    StageEvent(1, 2, 3, 4, 5, 6),
+    DeviceEvent(1, 2, 3, 4, 5, 6),
+)
 DETAIL = RequestDetail(
     0, 0, 1, 0, 0, 2.5, 5, 10, 0, 7, None, 1, 0, (StageTime(3, 2, 1),) * len(STAGES)
 )
@@ -18,9 +48,13 @@ DETAIL = RequestDetail(
     ("layout", "size"),
     [
         (wire.REQUEST, 128),
+        (wire.PLAIN_REQUEST, 128),
         (wire.FORWARD, 128),
         (wire.LAYER, 128),
         (wire.STACK, 128),
+        (wire.STREAM, 128),
+        (wire.STAGE, 128),
+        (wire.DEVICE, 128),
         (wire.DETAIL, 512),
         (wire.SAMPLE, 512),
         (wire.NAME, 256),
@@ -34,12 +68,12 @@ def test_every_record_fills_its_slot_exactly(layout: object, size: int) -> None:
 @pytest.mark.parametrize(
     "slot",
     [
-        records.pack_request(77, REQUEST),
+        *(records.pack_event(77, event) for event in EVENTS),
         records.pack_detail(77, DETAIL),
         wire.pack_sample(77, ProcessSample(1, 0, threads=3)),
         wire.NAME.pack(77, 1, 0, 1, b"a", 77),
     ],
-    ids=["event", "detail", "sample", "name"],
+    ids=[*(type(event).__name__ for event in EVENTS), "detail", "sample", "name"],
 )
 def test_the_sequence_number_is_first_and_last(slot: bytes) -> None:
     """The reader finds torn slots by comparing the two."""
@@ -66,21 +100,48 @@ def test_a_value_that_is_no_number_is_refused(value: float) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        REQUEST._replace(grpc_type=len(GRPC_TYPES)),
+        REQUEST._replace(call_type=len(CALL_TYPES)),
         REQUEST._replace(status=len(GRPC_CODES)),
+        REQUEST._replace(call_type=HTTP, status=STATUS_MAX + 1),
+        STREAM._replace(call_type=len(CALL_TYPES)),
     ],
 )
-def test_a_request_of_unknown_type_or_status_is_refused(event: RequestEvent) -> None:
+def test_an_event_of_unknown_type_or_status_is_refused(event: Event) -> None:
     """An index outside of its vocabulary has no name to be exported under."""
     with pytest.raises(wire.InvalidRecordError):
-        wire.unpack_event(records.pack_request(1, event))
+        wire.unpack_event(records.pack_event(1, event))
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        DETAIL._replace(call_type=len(CALL_TYPES)),
+        DETAIL._replace(status=len(GRPC_CODES)),
+        DETAIL._replace(call_type=HTTP, status=STATUS_MAX + 1),
+    ],
+)
+def test_a_detail_of_unknown_type_or_status_is_refused(detail: RequestDetail) -> None:
+    """As for requests."""
+    with pytest.raises(wire.InvalidRecordError, match="type or status"):
+        wire.unpack_detail(records.pack_detail(1, detail))
+
+
+@pytest.mark.parametrize(
+    ("call_type", "status", "text"),
+    [(UNARY, 0, "OK"), (UNARY, 4, "DEADLINE_EXCEEDED"), (HTTP, 0, "0"), (HTTP, 404, "404")],
+)
+def test_a_status_is_a_grpc_code_or_an_http_one(call_type: int, status: int, text: str) -> None:
+    """By the type of the request."""
+    event = REQUEST._replace(call_type=call_type, status=status)
+    assert wire.unpack_event(records.pack_event(1, event)) == event
+    assert status_text(call_type, status) == text
 
 
 @pytest.mark.parametrize(("category", "stage"), [(len(WAIT_CATEGORIES), 0), (0, len(STAGES))])
 def test_a_stack_of_unknown_category_or_stage_is_refused(category: int, stage: int) -> None:
     """As for requests."""
     with pytest.raises(wire.InvalidRecordError):
-        wire.unpack_event(records.pack_stack(1, StackEvent(category, stage, 1, 1, 1, 1)))
+        wire.unpack_event(records.pack_event(1, StackEvent(category, stage, 1, 1, 1, 1)))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.99, -1.0, 1e7, float("nan"), float("inf")])

@@ -3,52 +3,29 @@ from __future__ import annotations
 import pytest
 
 from pinchpoint.pipeline import Pipeline
-from pinchpoint.pipeline.traffic import LAYERS_MAX, METHODS_MAX, MODELS_MAX
-from pinchpoint.schema.events import FLAG_REJECTED, ForwardEvent, LayerEvent, StageTime
-from pinchpoint.schema.observations import Name, NameKind, Observation, Record, SourceClosed
+from pinchpoint.pipeline.caps import METHODS_MAX
+from pinchpoint.schema.events import (
+    FLAG_BEHAVIOUR_CALLED,
+    FLAG_REJECTED,
+    FLAG_RESPONDED,
+    StageTime,
+    StreamEvent,
+)
+from pinchpoint.schema.observations import SourceClosed
 from pinchpoint.schema.samples import MethodSample
-from pinchpoint.schema.terms import GRPC_CODES, OTHER, SERVER_FAULT_CODES
-from pinchpoint.snapshot import AgentFacts, MethodTotals, Snapshot
-from tests.support.observations import MILLISECOND_NS, request
+from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES, OTHER, SERVER_FAULT_CODES
+from pinchpoint.schema.wire import GAP_COUNTS
+from pinchpoint.snapshot import MethodTotals
+from tests.support.observations import request
+from tests.unit.pipeline.feeding import FLOOD, call, fed, feed, method, shown
 
-FLOOD = 10_000
 UNAVAILABLE = GRPC_CODES.index("UNAVAILABLE")
 NOT_FOUND = GRPC_CODES.index("NOT_FOUND")
-
-
-def method(text: str, name_id: int = 1, grpc_type: int = 0) -> Name:
-    return Name(name_id, NameKind.METHOD, grpc_type, text)
-
-
-def fed(*records: Record) -> Pipeline:
-    """A pipeline that has seen records of source 1."""
-    pipeline = Pipeline()
-    feed(pipeline, *records)
-    return pipeline
-
-
-def feed(pipeline: Pipeline, *records: Record, source: int = 1) -> None:
-    for record in records:
-        pipeline.feed(Observation(source, record))
-
-
-def shown(pipeline: Pipeline) -> Snapshot:
-    return pipeline.snapshot(AgentFacts())
 
 
 def only(pipeline: Pipeline) -> MethodTotals:
     (totals,) = shown(pipeline).methods
     return totals
-
-
-def call(name_id: int = 1, status: int = 0, grpc_type: int = 0, flags: int | None = None) -> Record:
-    stages = {
-        "queue": StageTime(3 * MILLISECOND_NS, 0, 0),
-        "handler": StageTime(20 * MILLISECOND_NS, 0, 0),
-        "send": StageTime(4 * MILLISECOND_NS, 0, 0),
-    }
-    event, _ = request(0, stages, status=status, grpc_type=grpc_type, method_id=name_id)
-    return event if flags is None else event._replace(flags=flags)
 
 
 def test_requests_are_counted_by_method_and_code() -> None:
@@ -65,17 +42,11 @@ def test_requests_are_counted_by_method_and_code() -> None:
 
 def test_zeros_are_exported_as_soon_as_a_method_is_declared() -> None:
     """A rate of errors over nothing is zero and not absent."""
-    totals = only(fed(method("/a.A/One", grpc_type=2)))
+    totals = only(fed(method("/a.A/One", call_type=2)))
     assert totals.grpc_type == "server_stream"
     assert totals.handled == dict.fromkeys(("OK", *SERVER_FAULT_CODES), 0)
     assert (totals.started, totals.in_flight) == (0, 0)
     assert totals.request.count == totals.handling.count == totals.queue.count == 0
-
-
-def test_rejections_are_exported_as_zeros_up_front() -> None:
-    """All their reasons are known."""
-    expected = {"unknown_method": 0, "concurrency_limit": 0, "error": 0}
-    assert shown(Pipeline()).rejected == expected
 
 
 def test_latency_handling_and_queueing_are_told_apart() -> None:
@@ -84,6 +55,13 @@ def test_latency_handling_and_queueing_are_told_apart() -> None:
     assert totals.request.sum == pytest.approx(0.027)
     assert totals.handling.sum == pytest.approx(0.020)
     assert totals.queue.sum == pytest.approx(0.003)
+
+
+def test_what_never_reached_its_handler_has_no_time_there() -> None:
+    """It has waited all the same."""
+    totals = only(fed(method("/a.A/One"), call(status=UNAVAILABLE, flags=0)))
+    assert totals.handled["UNAVAILABLE"] == 1
+    assert (totals.request.count, totals.queue.count, totals.handling.count) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +78,6 @@ def test_rejected_requests_are_handled_but_have_no_latency() -> None:
     """They never reached the pool."""
     status = GRPC_CODES.index("RESOURCE_EXHAUSTED")
     pipeline = fed(method("/a.A/One"), call(status=status, flags=FLAG_REJECTED))
-    assert shown(pipeline).rejected["concurrency_limit"] == 1
     totals = only(pipeline)
     assert totals.handled["RESOURCE_EXHAUSTED"] == 1
     assert totals.request.count == 0
@@ -140,44 +117,54 @@ def test_a_flood_of_methods_is_folded() -> None:
     assert sum(m.handled["OK"] for m in methods) == FLOOD
 
 
-def test_a_flood_of_models_and_layers_is_folded() -> None:
-    """The same of what a model is called and made of."""
-    models = [Name(i + 1, NameKind.MODEL, 0, f"m{i}") for i in range(FLOOD)]
-    layers = [Name(FLOOD + i + 1, NameKind.LAYER, 0, f"l{i}") for i in range(FLOOD)]
-    forwards = [ForwardEvent(i + 1, 0, 4, 7, 0, MILLISECOND_NS) for i in range(FLOOD)]
-    of_one = [LayerEvent(1, FLOOD + i + 1, 1, 5, 0, 1000, 1000) for i in range(FLOOD)]
-    totals = shown(fed(*models, *layers, *forwards, *of_one)).models
-    assert len(totals) == MODELS_MAX + 1
-    assert sum(m.forward.count for m in totals) == FLOOD
-    first = next(m for m in totals if m.model == "m0")
-    assert len(first.layer_seconds) == LAYERS_MAX + 1
-    assert sum(first.layer_seconds.values()) == pytest.approx(FLOOD * 1e-6)
+# Messages
 
 
-def test_forwards_are_counted_with_their_batch_size() -> None:
-    """A size that was not seen is no batch of zero."""
-    name = Name(1, NameKind.MODEL, 0, "net")
-    (model,) = shown(
-        fed(name, ForwardEvent(1, 0, 8, 7, 0, MILLISECOND_NS), ForwardEvent(1, 0, 0, 7, 0, 1))
-    ).models
-    assert model.forward.count == 2
-    assert (model.batch_size.count, model.batch_size.sum) == (1, 8.0)
+def stream(call_type: str, received: int, sent: int) -> StreamEvent:
+    return StreamEvent(GRPC_TYPES.index(call_type), 1, received, sent, 0, 0, 0, (0,) * GAP_COUNTS)
 
 
-def test_layers_of_one_forward_are_one_sample() -> None:
-    """Whatever the number of layers; another source's forward is another."""
-    layers = [LayerEvent(1, layer, 1, 5, 0, 10, 10) for layer in (2, 3)]
-    pipeline = fed(*layers)
-    feed(pipeline, *layers, source=2)
-    assert [m.layer_samples for m in shown(pipeline).models] == [2]
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (FLAG_BEHAVIOUR_CALLED | FLAG_RESPONDED, (1, 1)),
+        (FLAG_BEHAVIOUR_CALLED, (1, 0)),
+        (0, (0, 0)),
+        (FLAG_REJECTED, (0, 0)),
+    ],
+)
+def test_an_rpc_without_streams_has_a_message_each_way_at_most(
+    flags: int, expected: tuple[int, int]
+) -> None:
+    """The request reached the handler; a response was handed over."""
+    totals = only(fed(method("/a.A/One"), call(flags=flags)))
+    assert (totals.received, totals.sent) == expected
 
 
-def test_stages_are_weighted_to_all_requests() -> None:
-    """A sample that stands for ten requests counts ten times."""
-    _, detail = request(0, {"forward": StageTime(2 * MILLISECOND_NS, 0, 0)}, weight=10.0)
-    stages = shown(fed(detail)).stage_seconds
-    assert list(stages) == ["forward"]
-    assert stages["forward"] == pytest.approx((10.0, 0.02))
+@pytest.mark.parametrize(
+    ("grpc_type", "streamed", "expected"),
+    [
+        ("client_stream", (10, 0), (10, 1)),
+        ("server_stream", (0, 7), (1, 7)),
+        ("bidi_stream", (5, 2), (5, 2)),
+    ],
+)
+def test_messages_of_a_stream_are_those_that_went_through_it(
+    grpc_type: str, streamed: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    """In several records while it lasts; the way that is no stream has one."""
+    call_type = GRPC_TYPES.index(grpc_type)
+    received, sent = streamed
+    totals = only(
+        fed(
+            method("/a.A/One", call_type=call_type),
+            stream(grpc_type, received and 1, sent and 1),
+            call(call_type=call_type),
+            stream(grpc_type, received and received - 1, sent and sent - 1),
+        )
+    )
+    assert totals.grpc_type == grpc_type
+    assert (totals.received, totals.sent) == expected
 
 
 # Started and in flight

@@ -1,0 +1,175 @@
+"""Streams of the sync server: what the probe counts is what the client saw."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from pinchpoint.probe.process import ProcessProbe
+from pinchpoint.schema.events import RequestEvent, StreamEvent
+from pinchpoint.schema.terms import GAP_BOUNDS_NS, GRPC_CODES
+from tests.support.rings import Contents, ring_with
+from tests.support.servers import SERVICE, serving
+from tests.support.waiting import LIMIT_SECONDS
+
+pytestmark = pytest.mark.integration
+
+FIRST_SECONDS = 0.3
+GAPS_SECONDS = (0.07, 0.07, 0.7, 0.07, 0.7)
+"""Well inside their buckets (50 to 100 ms, 0.5 to 1 s), so that counts are exact."""
+
+STREAM = f"/{SERVICE}/Stream"
+
+
+def streams(contents: Contents) -> list[StreamEvent]:
+    return [event for event in contents.events if isinstance(event, StreamEvent)]
+
+
+def finished(ring_dir: Path, count: int = 1) -> tuple[list[RequestEvent], list[StreamEvent]]:
+    ring = ring_with(ring_dir, lambda found: len(found.requests()) == count and streams(found))
+    return ring.requests(), streams(ring)
+
+
+def paced(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+    time.sleep(FIRST_SECONDS)
+    yield b"first"
+    for seconds in GAPS_SECONDS:
+        time.sleep(seconds)
+        yield b"next"
+
+
+def bucket(seconds: float) -> int:
+    return sum(bound < seconds * 1e9 for bound in GAP_BOUNDS_NS)
+
+
+def test_first_message_and_gaps_are_those_that_the_client_saw(
+    probe: ProcessProbe, ring_dir: Path
+) -> None:
+    """Same clock on both sides; the message's way between them is below 5 ms."""
+    handler: Any = grpc.unary_stream_rpc_method_handler(paced)
+    seen_ns: list[int] = []
+    with serving({"Stream": handler}) as served:
+        begin_ns = time.monotonic_ns()
+        responses = served.channel.unary_stream(STREAM)(b"x", wait_for_ready=True)
+        seen_ns.extend(time.monotonic_ns() for _ in responses)
+        (request,), events = finished(ring_dir)
+
+    gaps_ns = [later - earlier for earlier, later in pairwise(seen_ns)]
+    counts = [sum(column) for column in zip(*(event.gaps for event in events), strict=True)]
+    expected = [0] * len(counts)
+    for seconds in GAPS_SECONDS:
+        expected[bucket(seconds)] += 1
+    assert counts == expected
+    assert sum(e.gap_ns for e in events) == pytest.approx(sum(gaps_ns), abs=5e6)
+    (first_ns,) = [e.first_message_ns for e in events if e.first_message_ns]
+    assert first_ns <= seen_ns[0] - begin_ns
+    assert first_ns == pytest.approx(seen_ns[0] - begin_ns, abs=25e6)  # the connection is new
+    assert sum(e.sent for e in events) == 1 + len(GAPS_SECONDS)
+    assert len(events) > 1  # it lasts for two seconds, and is seen while it runs
+    assert request.handler_ns / 1e9 == pytest.approx(FIRST_SECONDS + sum(GAPS_SECONDS), rel=0.05)
+
+
+def echo_all(requests: Iterator[bytes], _context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield from requests
+
+
+def count_all(requests: Iterator[bytes], _context: grpc.ServicerContext) -> bytes:
+    return b"%d" % sum(1 for _ in requests)
+
+
+def three(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield from (b"1", b"2", b"3")
+
+
+def by_callback(_request: bytes, _context: Any, send: Callable[[Any], None]) -> None:
+    for message in (b"1", b"2", None):
+        send(message)
+
+
+by_callback.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("handler", "call", "received", "sent"),
+    [
+        (
+            grpc.stream_stream_rpc_method_handler(echo_all),
+            lambda channel: list(channel.stream_stream(STREAM)(iter([b"a"] * 40))),
+            40,
+            40,
+        ),
+        (
+            grpc.stream_unary_rpc_method_handler(count_all),
+            lambda channel: channel.stream_unary(STREAM)(iter([b"a"] * 25)),
+            25,
+            0,
+        ),
+        (
+            grpc.unary_stream_rpc_method_handler(three),
+            lambda channel: list(channel.unary_stream(STREAM)(b"a")),
+            0,
+            3,
+        ),
+        (
+            grpc.unary_stream_rpc_method_handler(by_callback),
+            lambda channel: list(channel.unary_stream(STREAM)(b"a")),
+            0,
+            2,
+        ),
+    ],
+    ids=["bidi", "client", "server", "non-blocking"],
+)
+def test_messages_are_counted_one_by_one(
+    probe: ProcessProbe, ring_dir: Path, handler: Any, call: Any, received: int, sent: int
+) -> None:
+    """The streaming side only: the other has one message, which the request's record tells."""
+    with serving({"Stream": handler}) as served:
+        call(served.channel)
+        (request,), events = finished(ring_dir)
+    assert sum(event.received for event in events) == received
+    assert sum(event.sent for event in events) == sent
+    assert GRPC_CODES[request.status] == "OK"
+
+
+def test_a_stream_that_its_client_leaves_is_over_when_the_handler_is(
+    probe: ProcessProbe, ring_dir: Path
+) -> None:
+    """Two messages were sent by then; the rest of its life is counted too."""
+    left = threading.Event()
+
+    def until_left(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        context.add_callback(left.set)
+        yield b"1"
+        yield b"2"
+        assert left.wait(LIMIT_SECONDS)
+        yield b"never sent"
+
+    with serving({"Stream": grpc.unary_stream_rpc_method_handler(until_left)}) as served:
+        responses = served.channel.unary_stream(STREAM)(b"x")
+        assert [next(responses), next(responses)] == [b"1", b"2"]
+        responses.cancel()
+        (request,), events = finished(ring_dir)
+    assert GRPC_CODES[request.status] == "CANCELLED"
+    assert sum(event.sent for event in events) == 2
+
+
+def test_a_stream_that_fails_keeps_what_it_sent(probe: ProcessProbe, ring_dir: Path) -> None:
+    """An exception after the first message."""
+
+    def broken(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield b"1"
+        context.abort(grpc.StatusCode.DATA_LOSS, "enough")
+
+    with serving({"Stream": grpc.unary_stream_rpc_method_handler(broken)}) as served:
+        with pytest.raises(grpc.RpcError):
+            list(served.channel.unary_stream(STREAM)(b"x"))
+        (request,), events = finished(ring_dir)
+    assert GRPC_CODES[request.status] == "DATA_LOSS"
+    assert sum(event.sent for event in events) == 1
