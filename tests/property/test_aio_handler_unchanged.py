@@ -62,7 +62,7 @@ def prepare(plan: Any, context: Any) -> list[Any]:
 async def act(plan: Any, context: Any) -> list[Any]:
     for _ in range(plan["turns"]):
         await asyncio.sleep(0)
-    if plan["metadata"]:
+    if plan["metadata"] and not plan["late"]:
         await context.send_initial_metadata((("initial", plan["metadata"]),))
     if plan["end"] == "abort":
         try:
@@ -89,7 +89,7 @@ async def give_written(plan: Any, context: Any) -> None:
 
 
 def act_in_thread(plan: Any, context: Any) -> list[Any]:
-    if plan["metadata"]:
+    if plan["metadata"] and not plan["late"]:
         context.send_initial_metadata((("initial", plan["metadata"]),))
     if plan["end"] == "abort":
         context.abort(CODES[plan["abort"]], plan["details"])

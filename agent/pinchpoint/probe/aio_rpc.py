@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from pinchpoint.probe.grpc_aio import GrpcAioProbe
+    from pinchpoint.probe.methods import Method
 
 _ANSWERED = FLAG_ASYNC | FLAG_BEHAVIOUR_CALLED | FLAG_RESPONDED
 _FAILED = {"serialize": FLAG_SERIALIZE_FAILED, "deserialize": FLAG_DESERIALIZE_FAILED}
@@ -48,10 +49,12 @@ class AioRpc(Call):
 
     Attributes:
         name: of its method, until it is known to be one of the server's.
+        watched: whether it is to be recorded.
         over: its record has been written; a handler in a worker thread may still run.
     """
 
     name: str | None = None
+    watched = True
     over = False
     probe: GrpcAioProbe
     _serializer: Callable[[Any], Any] | None
@@ -126,9 +129,17 @@ class AioRpc(Call):
         self.meter()
         self.probe.watched[rpc_state] = self
 
+    def named(self, name: str, method: Method) -> None:
+        """Its name is known at last."""
+        self.method_id, self.call_type = method.id, method.call_type
+        self.watched = method.watched
+        self.name = None if method.id else name
+        if not self.watched:
+            self.probe.active.discard(self)
+
     def learn(self) -> None:
         """Its method is one of the server's, though it was not registered by its name."""
-        if self.name is not None:
+        if self.name is not None and self.watched:
             self.method_id = self.probe.learn(self.name, self.call_type).id
             self.name = None
 
@@ -155,6 +166,8 @@ class AioRpc(Call):
 
     def respond(self, handler: Any, serializer: Any) -> tuple[Any, Callable[[Any], Any]]:
         """What grpcio is to call in place of a handler of one response, and of its serialiser."""
+        if not self.watched:
+            return handler, serializer
         self._serializer = serializer
         if self.weight or self.name is not None or self.recorder.models.pending:
             self.learn()
@@ -278,7 +291,7 @@ class AioRpc(Call):
             self.over = True
             if self.weight or self.stream is not None:
                 probe.watched.pop(rpc_state, None)
-            if not part.enabled:
+            if not (part.enabled and self.watched):
                 return
             if error is None and self.flags == _ANSWERED:
                 self.finish(OK)

@@ -208,6 +208,10 @@ class GrpcAioProbe:
 
     def _wrap_rpc(self, core: ModuleType) -> None:
         original = core._handle_rpc
+        code = getattr(original, "__code__", None)
+        if code is None or code.co_varnames[0] != "method_name":
+            self._wrap_unnamed_rpc(core)
+            return
         part, by_name = self.part, self._by_name
 
         # Parameters spelt out: to collect and unpack them costs as much as the record.
@@ -233,6 +237,40 @@ class GrpcAioProbe:
             return coroutine
 
         self._patches.replace(core, "_handle_rpc", _handle_rpc)
+
+    def _wrap_unnamed_rpc(self, core: ModuleType) -> None:
+        """In grpcio up to 1.76 an RPC's name is known when its handler is looked for."""
+        original, find = core._handle_rpc, core._find_method_handler
+        part = self.part
+
+        def _handle_rpc(
+            handlers: Any, interceptors: Any, rpc_state: Any, loop: Any, *more: Any
+        ) -> Any:
+            coroutine = original(handlers, interceptors, rpc_state, loop, *more)
+            if part.enabled:
+                try:
+                    self.seen = self._arrivals()
+                    recorder = self.started or self.recorder
+                    rpc = AioRpc(recorder, 0, 0, self.server_id)
+                    rpc.probe = self
+                    rpc.name = ""
+                    rpc.weight = recorder.draw()
+                    return rpc.run(coroutine, rpc_state, loop)
+                except Exception as error:
+                    part.trip(error)
+            return coroutine
+
+        def _find_method_handler(name: str, *more: Any) -> Any:
+            rpc = call_of_context.get()
+            if part.enabled and type(rpc) is AioRpc and rpc.name == "":
+                try:
+                    rpc.named(name, self._by_name.get(name) or self._methods.known(name))
+                except Exception as error:
+                    part.trip(error)
+            return find(name, *more)
+
+        self._patches.replace(core, "_handle_rpc", _handle_rpc)
+        self._patches.replace(core, "_find_method_handler", _find_method_handler)
 
     def _wrap_handlers(self, core: ModuleType) -> None:
         unary = core._finish_handler_with_unary_response

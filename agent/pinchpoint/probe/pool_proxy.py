@@ -66,10 +66,16 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
     run_plain = plain_run(probe)
 
     def submit(*args: Any, **named: Any) -> Any:
+        count = len(args)
+        if count == 8:
+            call, in_pool, rpc_event, state, behaviour, thunk, deserializer, serializer = args
+        elif count == 7:  # grpcio up to 1.58: without `state.context.run`, which comes first
+            in_pool, rpc_event, state, behaviour, thunk, deserializer, serializer = args
+            call = _call
+        else:
+            return inner(*args, **named)
         run = None
-        # grpcio up to 1.58 leaves out `state.context.run`, which comes first.
-        if part.enabled and 7 <= len(args) <= 8 and not named:
-            in_pool, rpc_event, state, behaviour, thunk, deserializer, serializer = args[-7:]
+        if part.enabled and not named:
             try:
                 if getattr(in_pool, "__name__", "") in RPC_FUNCTIONS:
                     # A registered method's name is the event's tag; of others it comes as bytes.
@@ -85,21 +91,13 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
                         active.add(rpc)
                         run = rpc.run
             except Exception as error:
-                run = None
                 part.trip(error)
+                run = None
         if run is None:
             return inner(*args, **named)
         try:
             return inner(
-                *args[:-7],
-                run,
-                in_pool,
-                rpc_event,
-                state,
-                behaviour,
-                thunk,
-                deserializer,
-                serializer,
+                call, run, in_pool, rpc_event, state, behaviour, thunk, deserializer, serializer
             )
         except BaseException:
             begun, state._pinchpoint = state._pinchpoint, None
@@ -108,3 +106,7 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
             raise
 
     return submit
+
+
+def _call(fn: Any, *args: Any) -> Any:
+    return fn(*args)
