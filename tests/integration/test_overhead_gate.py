@@ -24,7 +24,7 @@ from bench.overhead.variants import BARE, PINCHPOINT, PY_GRPC_PROMETHEUS
 
 pytestmark = pytest.mark.integration
 
-TIMES_CHEAPER_MIN = 3.0
+TIMES_CHEAPER_MIN = 2.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 300.0
 ARMS = (BARE, PINCHPOINT, PY_GRPC_PROMETHEUS)

@@ -427,7 +427,7 @@ def test_the_status_is_the_one_that_the_client_saw(
     with serving_aio({"Do": unary(behaviour, response_serializer=same)}) as served:
         _adapt(probe)
         assert served.code("Do").name == code
-        ring = ring_with(ring_dir, lambda found: found.requests())
+        ring = ring_with(ring_dir, lambda found: found.details if sampled else found.requests())
         assert until(lambda: not probe._active)
     assert (GRPC_CODES[only(ring).status], only(ring).flags) == (code, flags)
     assert len(ring.details) == sampled
@@ -671,7 +671,7 @@ def test_what_runs_is_in_flight(probe: ProcessProbe, ring_dir: Path) -> None:
     with serving_aio({"Gate": unary(gate.handle)}) as served:
         future = served.channel.unary_unary(f"/{SERVICE}/Gate").future(b"x")
         gate.wait_entered()
-        ring = ring_with(ring_dir, lambda found: any(s.in_flight for s in aio(found)))
+        ring = ring_with(ring_dir, lambda found: any(s.oldest_age_ns for s in aio(found)))
         gate.open()
         future.result(LIMIT_SECONDS)
     last = aio(ring)[-1]

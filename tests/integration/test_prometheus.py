@@ -153,7 +153,8 @@ def test_the_server_was_seen_at_work(scraped: Scraped) -> None:
 
 
 def test_components_sum_to_the_latency_of_all_requests(scraped: Scraped) -> None:
-    """The cumulated decomposition and the latency histogram tell of the same seconds."""
+    """The cumulated decomposition and the latency histogram tell of the same seconds; the first
+    from a sample, where more than 50 requests come in a second."""
     query = scraped.prometheus.query
 
     def sums() -> tuple[float, float]:
@@ -161,9 +162,9 @@ def test_components_sum_to_the_latency_of_all_requests(scraped: Scraped) -> None
         (latencies,) = query("sum(pinchpoint_request_seconds_sum)").values()
         return components, latencies
 
-    until(lambda: math.isclose(*sums(), rel_tol=0.01))
+    until(lambda: math.isclose(*sums(), rel_tol=0.05))
     components, latencies = sums()
-    assert components == pytest.approx(latencies, rel=0.01)
+    assert components == pytest.approx(latencies, rel=0.05)
 
 
 def test_promtool_finds_nothing_to_complain_of(text: str) -> None:

@@ -81,7 +81,7 @@ def serving_aio(
             server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(SERVICE, dict(handlers)),)
             )
-        if registered:
+        if registered and hasattr(server, "add_registered_method_handlers"):
             server.add_registered_method_handlers(SERVICE, dict(handlers))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

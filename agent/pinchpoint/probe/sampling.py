@@ -257,7 +257,7 @@ class Sampling:
                 workers_busy=busy,
                 queued=sum(call.stage == QUEUE for call in own) if workers else None,
                 in_flight=len(own),
-                oldest_age_ns=max((now_ns - call.arrival_ns for call in own), default=0),
+                oldest_age_ns=max((max(0, now_ns - call.arrival_ns) for call in own), default=0),
                 seen=server.seen,
                 core_waiting=core.waiting if core is not None else None,
                 core_wait_ns=core.wait_ns if core is not None else None,

@@ -125,7 +125,9 @@ def _task_behind(future: Any, awaiting: Any, places: list[Place]) -> Any:
     if _has(future, "get_coro"):
         return None if future.done() else future.get_coro()
     if places and places[-1].code.co_filename.endswith(_HIDES_A_TASK):
-        for thing in gc.get_referents(awaiting):
+        held = gc.get_referents(awaiting)
+        frames = [thing for thing in held if isinstance(thing, FrameType)]  # before 3.11
+        for thing in (*held, *gc.get_referents(*frames)):
             if _has(thing, "get_coro") and not thing.done():
                 return thing.get_coro()
     return None
