@@ -245,7 +245,7 @@ def test_waits_for_a_thread_are_the_queue(probe: ProcessProbe, ring_dir: Path) -
         assert served.ask("GET", "/one")[0] == 200
         asked = [clients.submit(served.ask, "GET", "/sleep") for _ in range(4)]
         assert [each.result()[0] for each in asked] == [200] * 4
-        ring = ring_with(ring_dir, lambda found: len(found.requests()) == 5)
+        ring = ring_with(ring_dir, lambda found: len(found.details) == 5)
         assert until(lambda: [s.workers for s in the_ring(ring_dir).of(ServerSample)][-1:] == [1])
 
     four = sorted(ring.requests("GET /sleep"), key=lambda request: request.queue_ns)

@@ -660,7 +660,7 @@ parents = activate._Installed.activation.probe._recorder.writer.path
 child = os.fork()
 if child == 0:
     probe = activate._Installed.activation.probe
-    assert probe._recorder is None and not probe._grpc.pools
+    assert probe._recorder is None and not probe._grpc.pools()
     other = grpc.server(ThreadPoolExecutor(1))
     assert probe._recorder.writer.path != parents
     names = {thread.name for thread in threading.enumerate()}

@@ -50,12 +50,10 @@ class AioRpc(Call):
     Attributes:
         name: of its method, until it is known to be one of the server's.
         watched: whether it is to be recorded.
-        over: its record has been written; a handler in a worker thread may still run.
     """
 
     name: str | None = None
     watched = True
-    over = False
     probe: GrpcAioProbe
     _serializer: Callable[[Any], Any] | None
     _task_clocks: TaskClocks | None = None

@@ -135,7 +135,7 @@ class Call:
         now_ns = monotonic_ns()
         if self.forwards:
             self._split_handler(self.end_ns or now_ns)
-        elif self.recorder.shared_forwards.recent and self.behaviour_ns:
+        elif self.behaviour_ns and self.recorder.shared_forwards.last_end_ns > self.behaviour_ns:
             self._look_for_shared(self.end_ns or now_ns)
         self.recorder.request(self, status, now_ns)
         if self.stream is not None:
@@ -144,8 +144,10 @@ class Call:
             self._write_detail(self.clocks, status, now_ns)
 
     def _split_handler(self, end_ns: int) -> None:
-        self.preprocess_ns = self.first_forward_ns - self.behaviour_ns
-        handler_ns = end_ns - self.behaviour_ns
+        # An interceptor may run a model before the handler, or instead of it.
+        begin_ns = self.behaviour_ns or self.first_forward_ns
+        self.preprocess_ns = max(0, self.first_forward_ns - begin_ns)
+        handler_ns = end_ns - begin_ns
         self.postprocess_ns = max(0, handler_ns - self.preprocess_ns - self.forward_ns)
 
     def _look_for_shared(self, end_ns: int) -> None:

@@ -94,7 +94,8 @@ class CoreCalls:
         own = max(new)
         self._others |= new - {own}  # made before the probe came: Python's side is not counted
         self._last[own] = servers[own]
-        self.reason = ""
+        if self.reason == NO_CHANNELZ:  # one server that is not listed spoils the sum
+            self.reason = ""
 
     def poll(self, now_ns: int, seen: Callable[[], int], *, counting: bool) -> None:
         """Ask the core, if it is time to.
@@ -120,12 +121,16 @@ class CoreCalls:
         self._integrate(now_ns, seen_now)
 
     def _count(self, servers: dict[int, Counts]) -> None:
-        for server_id, last in self._last.items():
+        for server_id, last in list(self._last.items()):
             counts = servers.get(server_id)
-            if counts is not None:  # else it has been stopped, and counts no more
-                self._started += counts.started - last.started
-                self._ended += counts.ended - last.ended
-                self._last[server_id] = counts
+            if counts is None:
+                # Stopped. What it had accepted since the last poll is not known: start anew.
+                del self._last[server_id]
+                self._blind = True
+                continue
+            self._started += counts.started - last.started
+            self._ended += counts.ended - last.ended
+            self._last[server_id] = counts
 
     def _integrate(self, now_ns: int, seen: int) -> None:
         waiting = max(0, self._started - seen - self.abandoned - self._missed)

@@ -107,8 +107,9 @@ class GrpcAioProbe:
     def recorder(self) -> Recorder:
         """Where records go; made at first use."""
         if self.started is None:
-            self.started = self._start()
-            self.server_id = self.started.intern(NameKind.SERVER, SERVER)
+            recorder = self._start()
+            self.server_id = recorder.intern(NameKind.SERVER, SERVER)
+            self.started = recorder
         return self.started
 
     def forget(self) -> None:

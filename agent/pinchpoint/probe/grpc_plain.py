@@ -20,6 +20,9 @@ from pinchpoint.schema.events import FLAG_BEHAVIOUR_CALLED, FLAG_RESPONDED
 if TYPE_CHECKING:
     from pinchpoint.probe.grpc_server import GrpcServerProbe
 
+STATE_KEY = "_pinchpoint"
+"""The attribute of an `_RPCState` that holds a plain RPC's times, or its `Rpc`; None at the end."""
+
 ARRIVAL, START, BEHAVIOUR, END, METHOD, THREAD = range(6)
 """What is where in the list. Times are CLOCK_MONOTONIC nanoseconds, 0 until then."""
 
@@ -40,7 +43,7 @@ class InFlight(NamedTuple):
 def in_flight(states: list[Any], server_id: int) -> Iterator[InFlight]:
     """The plain RPCs among a server's `_RPCState`s that are not finished."""
     for state in states:
-        times = state.__dict__.get("_pinchpoint")
+        times = state.__dict__.get(STATE_KEY)
         if type(times) is list:
             method, thread = times[METHOD], times[THREAD]
             yield InFlight(method.id, server_id, _stage(times), times[ARRIVAL], thread)
@@ -74,7 +77,7 @@ def adopt(probe: GrpcServerProbe, state: Any) -> Rpc:
 def plain_run(probe: GrpcServerProbe) -> Callable[..., None]:
     """What the worker executes for a plain RPC in place of `in_pool(rpc_event, state, …)`."""
     part, recorder, server_id = probe.part, probe.recorder, probe.server_id
-    models, shared, write = recorder.models, recorder.shared_forwards.recent, recorder.plain
+    models, shared, write = recorder.models, recorder.shared_forwards, recorder.plain
 
     def adopt_here(thread: ThreadState) -> Call:
         thread.call = rpc = adopt(probe, thread.plain)
@@ -127,8 +130,9 @@ def plain_run(probe: GrpcServerProbe) -> Callable[..., None]:
                     known is times
                     and state.statused
                     and state.code is None
-                    and not shared
+                    and shared.last_end_ns <= times[BEHAVIOUR]
                     and part.enabled
+                    and probe.started is recorder
                 ):
                     state._pinchpoint = None
                     write(times, server_id, _FLAGS, now_ns)

@@ -25,6 +25,8 @@ class Rpc(Call):
     something needs it to be more.
     """
 
+    detached = False
+
     def __init__(
         self, probe: GrpcServerProbe, recorder: Recorder, method: Method, server_id: int
     ) -> None:
@@ -65,9 +67,26 @@ class Rpc(Call):
         finally:
             try:
                 threads.state.call = None
+                if not (self.detached and self._close_later(rpc_event, state)):
+                    self.close(rpc_event, state)
+            except Exception as error:
+                self.probe.part.trip(error)
+
+    def _close_later(self, rpc_event: Any, state: Any) -> bool:
+        """A non-blocking handler has returned: its stream goes on until grpcio ends it."""
+
+        def close() -> None:
+            try:
                 self.close(rpc_event, state)
             except Exception as error:
                 self.probe.part.trip(error)
+
+        with state.condition:
+            if state.statused or state.client == "cancelled" or state.callbacks is None:
+                return False
+            state.callbacks.append(close)
+            self.thread = None
+            return True
 
     def behave(self, request: Any, context: Any) -> Any:
         """The servicer's method, with its time taken."""
@@ -90,6 +109,7 @@ class Rpc(Call):
             return self.behave
         # grpcio calls it with a third argument, and asks for this attribute first.
         if getattr(behaviour, "experimental_non_blocking", False):
+            self.detached = True
             self.behaviour_begins()
             return behaviour
         return self._begin_stream
@@ -143,7 +163,7 @@ class Rpc(Call):
         """The worker is done with it: write its record."""
         self.probe.active.discard(self)
         state._pinchpoint = None
-        if self.probe.part.enabled:
+        if self.probe.part.enabled and self.probe.started is self.recorder:
             self.finish(self._status(rpc_event, state))
 
     def _status(self, rpc_event: Any, state: Any) -> int:

@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from types import ModuleType
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 from pinchpoint.probe.call import Call
 from pinchpoint.probe.core_calls import CoreCalls, asker
-from pinchpoint.probe.grpc_plain import InFlight, adopt, in_flight
+from pinchpoint.probe.grpc_plain import STATE_KEY, InFlight, adopt, in_flight
+from pinchpoint.probe.grpc_rpc import Rpc
 from pinchpoint.probe.guard import Part
 from pinchpoint.probe.methods import METHODS_MAX, Method, Methods, method_name
 from pinchpoint.probe.patches import Patches
@@ -44,9 +45,6 @@ _UNARY_THUNK = "unary_request"
 _SERIALIZE_FAILED = b"Failed to serialize response!"
 _DESERIALIZE_FAILED = b"Exception deserializing request!"
 
-_STATE_KEY = "_pinchpoint"
-"""The attribute of an `_RPCState` that holds its `Rpc`."""
-
 
 class GrpcServerProbe:
     """Every sync grpcio server of this process.
@@ -62,7 +60,7 @@ class GrpcServerProbe:
     def __init__(self, part: Part, start: Callable[[], Recorder], active: set[Call]) -> None:
         self.part = part
         self.active = active
-        self.pools: WeakSet[PoolProxy] = WeakSet()
+        self._pools: tuple[ref[PoolProxy], ...] = ()
         self.methods = Methods()
         self.core = CoreCalls()
         self.by_tag: dict[str | bytes, Method] = {}
@@ -89,7 +87,7 @@ class GrpcServerProbe:
         self.part.enabled = False
         self._patches.undo()
         self._chooses_pools = False
-        for pool in list(self.pools):
+        for pool in self.pools():
             pool.detach()
 
     @property
@@ -106,8 +104,9 @@ class GrpcServerProbe:
     def recorder(self) -> Recorder:
         """Where records go; made at first use."""
         if self.started is None:
-            self.started = self._start()
-            self.server_id = self.started.intern(NameKind.SERVER, SERVER)
+            recorder = self._start()
+            self.server_id = recorder.intern(NameKind.SERVER, SERVER)
+            self.started = recorder
         return self.started
 
     def forget(self) -> None:
@@ -118,9 +117,9 @@ class GrpcServerProbe:
         self.by_tag.clear()
         self.arrivals = count(1).__next__
         self.submitted = self.rejected = 0
-        for pool in list(self.pools):
+        for pool in self.pools():
             pool.detach()
-        self.pools.clear()
+        self._pools = ()
 
     # Patches
 
@@ -142,7 +141,8 @@ class GrpcServerProbe:
         for handler in state.generic_handlers:
             self._watch_generic(handler)
         state.thread_pool = PoolProxy(self, state.thread_pool, state)
-        self.pools.add(state.thread_pool)
+        # Replaced as a whole: the sampler goes through it at any time.
+        self._pools = (*(pool for pool in self._pools if pool()), ref(state.thread_pool))
         self.core.adopt(asker(self._module.cygrpc))
 
     def _wrap_registration(self, server_class: Any) -> None:
@@ -209,6 +209,8 @@ class GrpcServerProbe:
         self._patches.replace(module, "_reject_rpc", _reject_rpc)
 
     def _rejected(self, rpc_event: Any, status: int) -> None:
+        if self.started is None:
+            return  # by a server that was made before us
         self.rejected += 1
         method = self.methods.known(method_name(rpc_event.call_details.method or rpc_event.tag))
         if not method.watched:
@@ -223,7 +225,7 @@ class GrpcServerProbe:
         def _abort(state: Any, call: Any, code: Any, details: Any) -> Any:
             result = original(state, call, code, details)
             try:
-                if state.__dict__.get(_STATE_KEY) is not None and self.part.enabled:
+                if state.__dict__.get(STATE_KEY) is not None and self.part.enabled:
                     rpc = adopt(self, state)
                     if rpc.aborted is None:
                         rpc.aborted = int(code)
@@ -243,8 +245,8 @@ class GrpcServerProbe:
         def _send_response(rpc_event: Any, state: Any, serialized_response: Any) -> Any:
             active = send(rpc_event, state, serialized_response)
             try:
-                rpc = state.__dict__.get(_STATE_KEY)
-                if rpc is not None and self.part.enabled and rpc.stream is not None:
+                rpc = state.__dict__.get(STATE_KEY)
+                if active and isinstance(rpc, Rpc) and rpc.stream and self.part.enabled:
                     rpc.stream.sent()
             except Exception as error:
                 self.part.trip(error)
@@ -257,8 +259,8 @@ class GrpcServerProbe:
         def _next(requests: Any) -> Any:
             message = original(requests)
             try:
-                rpc = requests._state.__dict__.get(_STATE_KEY)
-                if rpc is not None and self.part.enabled and rpc.stream is not None:
+                rpc = requests._state.__dict__.get(STATE_KEY)
+                if isinstance(rpc, Rpc) and rpc.stream and self.part.enabled:
                     rpc.stream.received()
             except Exception as error:
                 self.part.trip(error)
@@ -309,15 +311,17 @@ class GrpcServerProbe:
             self.by_tag[tag] = method
         return method
 
+    def pools(self) -> list[PoolProxy]:
+        """The pools of the servers that still live."""
+        return [pool for reference in self._pools if (pool := reference()) is not None]
+
     def in_flight(self) -> list[InFlight]:
         """The plain RPCs that are not finished; the others are in `active`."""
-        states = [state for pool in list(self.pools) for state in pool.rpc_states()]
+        states = [state for pool in self.pools() for state in pool.rpc_states()]
         return list(in_flight(states, self.server_id))
 
     def workers(self) -> int | None:
         """Threads of the pools of all serving servers, if every pool says."""
-        sizes = [
-            getattr(pool.inner, "_max_workers", None) for pool in list(self.pools) if pool.serving
-        ]
+        sizes = [getattr(pool.inner, "_max_workers", None) for pool in self.pools() if pool.serving]
         known = [size for size in sizes if isinstance(size, int)]
         return sum(known) if known and len(known) == len(sizes) else None

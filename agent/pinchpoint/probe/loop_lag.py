@@ -59,7 +59,7 @@ class LoopWatch:
 
     def begin(self) -> None:
         """On the loop: take its thread's name and set the first timer."""
-        if self._lag.part.enabled:
+        if not self._lag.part.errors:
             try:
                 self.thread = threading.get_ident(), threading.get_native_id()
                 self._counts = self._lag.counts_of(threading.current_thread().name)
@@ -78,9 +78,10 @@ class LoopWatch:
 
     def _beat(self) -> None:
         part = self._lag.part
-        if part.enabled:
+        if not part.errors:  # while it is only switched off, the timer goes on uncounted
             try:
-                self._count(max(0, monotonic_ns() - self._due_ns))
+                if part.enabled:
+                    self._count(max(0, monotonic_ns() - self._due_ns))
                 self._set()
             except Exception as error:
                 part.trip(error)

@@ -65,6 +65,18 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
     recorder, server_id, inner = probe.recorder, probe.server_id, pool.submit
     run_plain = plain_run(probe)
 
+    def forget_cancelled(future: Any, rpc: Any) -> None:
+        """A pool that is shut down may cancel what it has not begun."""
+
+        def forget(done: Any) -> None:
+            if done.cancelled():
+                active.discard(rpc)
+
+        try:
+            future.add_done_callback(forget)
+        except Exception as error:
+            part.trip(error)
+
     def submit(*args: Any, **named: Any) -> Any:
         count = len(args)
         if count == 8:
@@ -96,9 +108,12 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
         if run is None:
             return inner(*args, **named)
         try:
-            return inner(
+            future = inner(
                 call, run, in_pool, rpc_event, state, behaviour, thunk, deserializer, serializer
             )
+            if run is not run_plain:
+                forget_cancelled(future, state._pinchpoint)
+            return future
         except BaseException:
             begun, state._pinchpoint = state._pinchpoint, None
             if isinstance(begun, Rpc):

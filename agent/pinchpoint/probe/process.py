@@ -55,6 +55,7 @@ class ProcessProbe:
 
     def uninstall(self) -> None:
         """Put back what was replaced, stop the threads, release the ring."""
+        self._guard.close()
         for server in self._servers:
             server.uninstall()
         self._torch.uninstall()
@@ -74,13 +75,13 @@ class ProcessProbe:
 
     def after_fork(self) -> None:
         """In the child: the parent's ring and traffic are not ours; threads are gone."""
+        self._starting = threading.Lock()
         recorder, sampling = self._recorder, self._sampling
         if recorder is None:
             return
         # First of all nothing may write to the parent's ring any more.
         self._recorder = self._sampling = None
         self._active.clear()
-        self._starting = threading.Lock()
         # A sampler of its own will look at the kill switch for the child.
         self._guard.resume()
         self._stages.forget()

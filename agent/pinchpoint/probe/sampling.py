@@ -80,7 +80,7 @@ class Sampling:
         self._plain = plain
         self._sources = sources
         self._stop = threading.Event()
-        for name in (SWITCH, PROBE):
+        for name in (SWITCH, CORE, PROBE):
             guard.part(name, always_on=True)
         self._switch = Switch(recorder.directory, os.getpid())
         self._governor = Governor()
@@ -228,7 +228,7 @@ class Sampling:
     def _sample_servers(self, now_ns: int) -> None:
         calls = self._calls()
         for server in self._servers:
-            if server.present:
+            if server.present and server.part.enabled:
                 self._sample_server(now_ns, server, calls)
         self._busy.clear()
         self._looks = 0

@@ -28,17 +28,20 @@ class SharedForwards:
 
     Attributes:
         recent: by the time they ended.
+        last_end_ns: when the last of them ended.
         waits: by method, whether the last sampled handler beside a forward stood still for as
             long as that took. One that worked meanwhile did not wait for it.
     """
 
     def __init__(self) -> None:
         self.waits: dict[int, bool] = {}
+        self.last_end_ns = 0
         self.recent: deque[SharedForward] = deque(maxlen=REMEMBERED_MAX)
 
     def add(self, forward: SharedForward) -> None:
         """A forward has ended on a thread that serves no request."""
         self.recent.append(forward)
+        self.last_end_ns = forward.start_ns + forward.wall_ns
 
     def of(self, begin_ns: int, end_ns: int) -> SharedForward | None:
         """The last forward within a handler's time, if there is one."""

@@ -85,10 +85,10 @@ class StreamMeter:
     def finish(self) -> None:
         """The stream is over."""
         if self._received or self._sent:
-            self._flush(monotonic_ns())
+            self._flush(monotonic_ns(), wait=True)
 
-    def _flush(self, now_ns: int) -> None:
-        if not self._flushing.acquire(blocking=False):
+    def _flush(self, now_ns: int, *, wait: bool = False) -> None:
+        if not self._flushing.acquire(blocking=wait):
             return
         try:
             self._flush_due_ns = now_ns + FLUSH_NS

@@ -223,7 +223,7 @@ class TorchForwardProbe:
         part, looks, references = self.part, self._looks, self._references
         call_impl, module_of = type(module)._call_impl, model.module_of
         tensor, new_tuple = self._torch.Tensor, tuple.__new__
-        model_id, remember = model.model_id, recorder.shared_forwards.recent.append
+        model_id, remember = model.model_id, recorder.shared_forwards.add
         writer = recorder.writer
         claim, buffer, pack_into = writer.claim_event, writer.buffer, wire.FORWARD.pack_into
         offset, mask, slot_bytes = writer.event_offset, writer.event_mask, wire.EVENT_BYTES
@@ -247,10 +247,11 @@ class TorchForwardProbe:
                 or tracing_state() is not None
             ):
                 return call_impl(module, *args, **kwargs)
-            call = thread.call or current_call()
+            call = None
             look: Look | None = None
             begin_ns = monotonic_ns()
             try:
+                call = current_call()
                 if begin_ns >= model.due_ns:
                     model.spent_ns += spent_ns
                     spent_ns = 0

@@ -93,8 +93,18 @@ def test_a_stopped_server_takes_nothing_back(core: Core) -> None:
     core.poll()
     core.add_server(2)
     del core.servers[1]
+    core.seen = 12  # five more that the first had accepted before it stopped
+    assert core.poll().waiting == 0
     core.servers[2] = Counts(2, 0)
     assert core.poll().waiting == 2
+
+
+def test_one_server_that_is_not_listed_leaves_no_estimate(core: Core) -> None:
+    """What Python has seen of it cannot be told from the rest."""
+    core.calls.adopt(dict)
+    core.servers[2] = Counts(0, 0)
+    core.add_server(2)
+    assert "enable_channelz" in core.calls.reason
 
 
 def test_what_comes_while_nobody_counts_is_left_out(core: Core) -> None:
