@@ -72,10 +72,12 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
             if done.cancelled():
                 active.discard(rpc)
 
-        try:
-            future.add_done_callback(forget)
-        except Exception as error:
-            part.trip(error)
+        # A pool of somebody's own may give out futures that cannot be asked.
+        if hasattr(future, "cancelled") and hasattr(future, "add_done_callback"):
+            try:
+                future.add_done_callback(forget)
+            except Exception as error:
+                part.trip(error)
 
     def submit(*args: Any, **named: Any) -> Any:
         count = len(args)
