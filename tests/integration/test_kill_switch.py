@@ -10,7 +10,7 @@ import pinchpoint
 from pinchpoint.probe.process import ProcessProbe
 from pinchpoint.probe.switch import FILE
 from pinchpoint.schema.events import StageEvent
-from pinchpoint.schema.samples import ProbeSample, ProcessSample
+from pinchpoint.schema.samples import ProbeSample, ProcessSample, ServerSample
 from tests.support.rings import Contents, ring_with, the_ring
 from tests.support.scripts import ECHO_SERVER, running
 from tests.support.servers import Served, serving, unary
@@ -74,6 +74,10 @@ def test_a_file_switches_the_probe_off_and_its_removal_on_again(
         assert serves(served)
         again = ring_with(ring_dir, lambda ring: len(ring.requests()) == 10)
         assert stages(again) == 10
+        # The five that came meanwhile are nobody's backlog.
+        servers = len(again.of(ServerSample))
+        last = ring_with(ring_dir, lambda ring: len(ring.of(ServerSample)) >= servers + 3)
+        assert [s.core_waiting for s in last.of(ServerSample)[-2:]] == [0, 0]
         assert until(lambda: len(the_ring(ring_dir).of(ProcessSample)) > len(off.of(ProcessSample)))
 
 

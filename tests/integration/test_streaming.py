@@ -17,7 +17,7 @@ from pinchpoint.schema.events import RequestEvent, StreamEvent
 from pinchpoint.schema.terms import GAP_BOUNDS_NS, GRPC_CODES
 from tests.support.rings import Contents, ring_with
 from tests.support.servers import SERVICE, serving
-from tests.support.waiting import LIMIT_SECONDS
+from tests.support.waiting import LIMIT_SECONDS, until
 
 pytestmark = pytest.mark.integration
 
@@ -158,6 +158,51 @@ def test_a_stream_that_its_client_leaves_is_over_when_the_handler_is(
         (request,), events = finished(ring_dir)
     assert GRPC_CODES[request.status] == "CANCELLED"
     assert sum(event.sent for event in events) == 2
+
+
+def test_a_message_that_came_too_late_was_not_sent(probe: ProcessProbe, ring_dir: Path) -> None:
+    """It is dropped: the client had given up before the first."""
+    over = threading.Event()
+
+    def late(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        context.add_callback(over.set)
+        assert over.wait(LIMIT_SECONDS)
+        yield b"too late"
+
+    with serving({"Stream": grpc.unary_stream_rpc_method_handler(late)}) as served:
+        with pytest.raises(grpc.RpcError):
+            list(served.channel.unary_stream(STREAM)(b"x", timeout=0.2))
+        ring = ring_with(ring_dir, lambda found: found.requests())
+    (request,) = ring.requests()
+    assert GRPC_CODES[request.status] == "DEADLINE_EXCEEDED"
+    assert streams(ring) == []
+
+
+def test_a_non_blocking_stream_ends_when_its_messages_do(
+    probe: ProcessProbe, ring_dir: Path
+) -> None:
+    """The handler returns at once and sends from a thread of its own."""
+    go = threading.Event()
+
+    def from_a_thread(_request: bytes, _context: Any, send: Callable[[Any], None]) -> None:
+        def run() -> None:
+            assert go.wait(LIMIT_SECONDS)
+            for message in (b"1", b"2", b"3", None):
+                send(message)
+
+        threading.Thread(target=run).start()
+
+    from_a_thread.experimental_non_blocking = True  # type: ignore[attr-defined]
+    handler: Any = grpc.unary_stream_rpc_method_handler(from_a_thread)
+    with serving({"Stream": handler}) as served:
+        responses = served.channel.unary_stream(STREAM)(b"x")
+        assert until(lambda: len(probe._active) == 1)
+        go.set()
+        assert list(responses) == [b"1", b"2", b"3"]
+        (request,), events = finished(ring_dir)
+    assert GRPC_CODES[request.status] == "OK"
+    assert sum(event.sent for event in events) == 3
+    assert not probe._active
 
 
 def test_a_stream_that_fails_keeps_what_it_sent(probe: ProcessProbe, ring_dir: Path) -> None:

@@ -243,10 +243,13 @@ class GrpcServerProbe:
         send = module._send_response
 
         def _send_response(rpc_event: Any, state: Any, serialized_response: Any) -> Any:
+            # What comes after the client has gone is dropped. The answer does not tell: it is
+            # the same for a message after which the client went.
+            heard = state.client != "cancelled" and not state.statused
             active = send(rpc_event, state, serialized_response)
             try:
                 rpc = state.__dict__.get(STATE_KEY)
-                if active and isinstance(rpc, Rpc) and rpc.stream and self.part.enabled:
+                if heard and isinstance(rpc, Rpc) and rpc.stream and self.part.enabled:
                     rpc.stream.sent()
             except Exception as error:
                 self.part.trip(error)

@@ -161,6 +161,24 @@ def test_a_handler_that_worked_meanwhile_is_given_no_forward(
     assert (request.flags & FLAG_SHARED_FORWARD, request.forwards) == (0, 0)
 
 
+@pytest.mark.parametrize("handled", [True, False])
+def test_a_forward_before_the_handler_leaves_a_sound_record(
+    recorder: Recorder, ring_dir: Path, *, handled: bool
+) -> None:
+    """An interceptor ran a model, and perhaps refused the request."""
+    call = Call(recorder, 1, 0, 2)
+    call.start(current())
+    call.forward_begins()
+    call.forward_ended(7, 1, 1000)
+    if handled:
+        call.behaviour_begins()
+        call.behaviour_ended()
+    call.finish(0)
+    (request,) = the_ring(ring_dir).requests()
+    assert request.preprocess_ns == 0
+    assert request.latency_ns < 10**10
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_request_that_is_not_sampled_goes_by_the_last_that_was(
     recorder: Recorder, ring_dir: Path, *, waits: bool

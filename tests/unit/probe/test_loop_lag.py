@@ -71,6 +71,23 @@ def test_a_blocked_loop_is_one_late_beat() -> None:
     assert (sample.lag_ns or 0) > 400_000_000
 
 
+def test_a_loop_is_watched_on_after_the_switch() -> None:
+    """While the part is off nothing is counted, and the timer goes on."""
+    part = Part("loops")
+    lag, _ = watching(part)
+    with running_loop() as loop:
+        lag.watch(loop)
+        assert until(lambda: beats(lag) >= 1)
+        part.enabled = False
+        passed = threading.Event()
+        loop.call_soon_threadsafe(loop.call_later, 0.5, passed.set)
+        before = beats(lag)
+        assert passed.wait(10)
+        assert beats(lag) <= before + 1
+        part.enabled = True
+        assert until(lambda: beats(lag) >= before + 3)
+
+
 def test_watching_again_sets_no_second_timer() -> None:
     """One beat at a time, however often a server starts."""
     lag, _ = watching()
