@@ -100,7 +100,7 @@ def test_a_ring_is_dumped_from_its_start(capsys: Output, tmp_path: Path) -> None
     assert lines[0].startswith("opened source=1 ")
     golden = Path(__file__).parents[1] / "golden" / "dump" / "records.txt"
     assert lines[1:] == golden.read_text().splitlines()[: len(lines) - 1]
-    assert len(lines) == 13
+    assert len(lines) == 20
 
 
 def test_an_empty_recording_is_replayed(capsys: Output, tmp_path: Path) -> None:

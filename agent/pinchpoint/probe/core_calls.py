@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 IDLE_POLL_NS = 1_000_000_000
-"""With nothing waiting, the core is asked once a second: an answer costs 0.3 ms of CPU."""
+"""Without traffic the core is asked once a second: an answer costs 0.3 ms of CPU."""
 
 ABANDONED_AFTER_NS = 5_000_000_000
 """Calls that ended in the core and have not come to Python for this long will not come."""
@@ -111,7 +111,8 @@ class CoreCalls:
             self._blind = True
             self.waiting = self._polled_ns = 0
             return
-        if not (self.waiting or self._blind) and now_ns - self._polled_ns < IDLE_POLL_NS:
+        quiet = seen() == self._seen and not (self.waiting or self._blind)
+        if quiet and now_ns - self._polled_ns < IDLE_POLL_NS:
             return
         self._count(self._ask())
         seen_now = seen()
