@@ -62,7 +62,7 @@ class Server:
 
     def hang(self) -> None:
         """A call that is never answered, and not waited for."""
-        self._hang.future(b"")
+        self._hung = self._hang.future(b"")  # one that is let go of is cancelled
 
     def end(self) -> None:
         """End it as its operator would."""

@@ -248,6 +248,21 @@ def _known_calls(server: Any) -> int:
     return len(server._state.rpc_states)
 
 
+def test_a_handler_that_its_client_has_left_is_still_in_flight(probe: ProcessProbe) -> None:
+    """A hung server is not an idle one, sampled or not."""
+    gate = Gate()
+    with serving({"Gate": unary(gate)}) as served:
+        assert probe._recorder is not None
+        probe._recorder.adapt(1e12)
+        future = served.channel.unary_unary(f"/{SERVICE}/Gate").future(b"x")
+        gate.wait_entered()
+        future.cancel()
+        assert until(lambda: _known_calls(served.server) == 0)
+        assert len(probe._grpc.in_flight()) + len(probe._active) == 1
+        gate.open.set()
+        assert until(lambda: len(probe._grpc.in_flight()) + len(probe._active) == 0)
+
+
 def test_a_deadline_is_recorded_as_the_client_saw_it(probe: ProcessProbe, ring_dir: Path) -> None:
     """The handler goes on until it notices, and its record says why it was in vain."""
 

@@ -8,7 +8,7 @@ it is an `Rpc` like the others. An object, its registry and a bound method for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +40,7 @@ class InFlight(NamedTuple):
     task: None = None
 
 
-def in_flight(states: list[Any], server_id: int) -> Iterator[InFlight]:
+def in_flight(states: Iterable[Any], server_id: int) -> Iterator[InFlight]:
     """The plain RPCs among a server's `_RPCState`s that are not finished."""
     for state in states:
         times = state.__dict__.get(STATE_KEY)

@@ -32,6 +32,7 @@ from pinchpoint.probe.methods import METHODS_MAX, Method, Methods, method_name
 from pinchpoint.probe.patches import Patches
 from pinchpoint.probe.pool_proxy import STREAM_FUNCTION, PoolProxy
 from pinchpoint.probe.recorder import Recorder
+from pinchpoint.probe.thread_state import plain_states
 from pinchpoint.schema.events import (
     FLAG_DESERIALIZE_FAILED,
     FLAG_REJECTED,
@@ -320,8 +321,9 @@ class GrpcServerProbe:
 
     def in_flight(self) -> list[InFlight]:
         """The plain RPCs that are not finished; the others are in `active`."""
-        states = [state for pool in self.pools() for state in pool.rpc_states()]
-        return list(in_flight(states, self.server_id))
+        # grpcio forgets an RPC that its client has left; its handler may still run.
+        states = [*plain_states(), *(s for pool in self.pools() for s in pool.rpc_states())]
+        return list(in_flight({id(s): s for s in states}.values(), self.server_id))
 
     def workers(self) -> int | None:
         """Threads of the pools of all serving servers, if every pool says."""

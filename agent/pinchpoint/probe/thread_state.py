@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 if TYPE_CHECKING:
     from pinchpoint.probe.call import Call
@@ -21,7 +22,7 @@ class Reading(NamedTuple):
     runqueue_ns: int
 
 
-_serving: set[int] = set()
+_serving: dict[int, ref[ThreadState]] = {}
 
 
 def _nothing_to_adopt(_thread: ThreadState) -> Call:
@@ -31,6 +32,12 @@ def _nothing_to_adopt(_thread: ThreadState) -> Call:
 def serving_ids() -> set[int]:
     """Native ids of the living threads that have served requests or run models."""
     return set(_serving)
+
+
+def plain_states() -> list[Any]:
+    """Grpcio's states of the plain RPCs that threads are running now."""
+    states = [state.plain for known in list(_serving.values()) if (state := known()) is not None]
+    return [plain for plain in states if plain is not None]
 
 
 class ThreadState:
@@ -44,6 +51,7 @@ class ThreadState:
     """
 
     __slots__ = (
+        "__weakref__",
         "_schedstat_fd",
         "adopt",
         "call",
@@ -61,7 +69,7 @@ class ThreadState:
         self.plain: Any = None
         self.adopt: Callable[[ThreadState], Call] = _nothing_to_adopt
         self.forward_depth = 0
-        _serving.add(self.native_id)
+        _serving[self.native_id] = ref(self)
         try:
             self._schedstat_fd = os.open(
                 f"/proc/self/task/{self.native_id}/schedstat", os.O_RDONLY | os.O_CLOEXEC
@@ -79,9 +87,9 @@ class ThreadState:
         """All three clocks, now. About 2 µs."""
         return Reading(monotonic_ns(), thread_time_ns(), self.runqueue_ns())
 
-    def __del__(self, _serving: set[int] = _serving, _close: Any = os.close) -> None:
+    def __del__(self, _serving: dict[int, Any] = _serving, _close: Any = os.close) -> None:
         # Bound early: at interpreter exit the module's globals may be gone.
-        _serving.discard(self.native_id)
+        _serving.pop(self.native_id, None)
         if self._schedstat_fd >= 0:
             _close(self._schedstat_fd)
 
