@@ -598,7 +598,7 @@ def test_a_torch_part_that_raises_costs_no_rpc(ring_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     "boundary",
-    ["begin_clocks", "behaviour_begins", "behaviour_ended", "enter", "finish"],
+    ["start", "behaviour_begins", "behaviour_ended", "enter", "finish"],
 )
 def test_a_boundary_that_raises_costs_no_rpc(
     ring_dir: Path, monkeypatch: pytest.MonkeyPatch, boundary: str

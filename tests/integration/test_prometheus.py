@@ -44,6 +44,7 @@ class Prometheus:
 
     def __init__(self, program: Program) -> None:
         address = program.says(r'msg="?Listening on"? address=(\S+)')
+        program.says(r"(Server is ready to receive web requests)")
         self._url = f"http://{address}/api/v1/query"
 
     def query(self, expression: str, *labels: str) -> Series:

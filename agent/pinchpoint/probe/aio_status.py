@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from time import monotonic_ns
 from typing import Any
 
-from pinchpoint.probe.grpc_status import CANCELLED, DEADLINE_EXCEEDED, OK, UNKNOWN
+from pinchpoint.probe.grpc_status import CANCELLED, OK, UNKNOWN, ended_by_client
 from pinchpoint.schema.terms import GRPC_CODES
 
 _NOTHING_SENT = frozenset({"ExecuteBatchError", "_ServerStoppedError"})
 """grpcio's own exceptions after which it sends no status: the client, or the server, is gone."""
-
-DEADLINE_ROUNDING = 0.01
-DEADLINE_SLACK_SECONDS = 0.01
-"""The client's core rounds its timeout up, by at most a hundredth, when it tells the server; and
-the client gives up by its own clock, so that its word comes about when the server's timer ends."""
 
 _CORE = "grpc._cython.cygrpc."
 
@@ -61,12 +55,10 @@ def _code(context: Any) -> int:
 
 
 def _ended_by_client(context: Any, arrival_ns: int) -> int:
-    remaining = context.time_remaining()
-    if remaining is None:
+    remaining_seconds = context.time_remaining()
+    if remaining_seconds is None:
         return CANCELLED
-    timeout = remaining + (monotonic_ns() - arrival_ns) / 1e9
-    slack = DEADLINE_SLACK_SECONDS + DEADLINE_ROUNDING * timeout
-    return DEADLINE_EXCEEDED if remaining <= slack else CANCELLED
+    return ended_by_client(remaining_seconds, arrival_ns)
 
 
 def failed_in(error: BaseException) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from asyncio import AbstractEventLoop, _get_running_loop, current_task
 from collections.abc import Awaitable, Callable
-from itertools import count
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,12 +23,9 @@ from pinchpoint.probe.asgi_routes import HEALTH_PATHS, Routes, watch_fastapi, wa
 from pinchpoint.probe.call import Call
 from pinchpoint.probe.guard import Part
 from pinchpoint.probe.loop_lag import LoopLag
-from pinchpoint.probe.patches import Patches
 from pinchpoint.probe.recorder import HASH, HASH_MASK, Recorder
+from pinchpoint.probe.server_probe import ServerProbe
 from pinchpoint.probe.threadpool import ThreadPool
-from pinchpoint.schema.observations import NameKind
-
-SERVER = "http"
 
 MARK = "pinchpoint"
 """The key of a scope whose request is being measured."""
@@ -37,34 +33,24 @@ MARK = "pinchpoint"
 App = Callable[[Any, Any, Any], Awaitable[Any]]
 
 
-class AsgiProbe:
+class AsgiProbe(ServerProbe):
     """Every ASGI application of this process.
 
     Args:
-        part: the guard's part for this hook.
-        start: makes the recorder, when the first application is loaded or called.
-        active: all requests of the process that have come and are not finished.
-        loops: told of every loop that serves.
+        loops: told of every loop that serves. The others: as of every `ServerProbe`; the recorder
+            is made when the first application is loaded or called.
     """
 
-    name = SERVER
-    core = None
+    name = "http"
 
     def __init__(
         self, part: Part, start: Callable[[], Recorder], active: set[Call], loops: LoopLag
     ) -> None:
-        self.part = part
-        self.active = active
+        super().__init__(part, start, active)
         self.routes = Routes()
-        self.server_id = 0
-        self.seen = 0
-        self._start = start
-        self._recorder: Recorder | None = None
-        self._arrivals = count(1).__next__
         self._loops = loops
         self._loop: AbstractEventLoop | None = None
         self._threads = ThreadPool(part)
-        self._patches = Patches()
         self._loaded: WeakKeyDictionary[Any, tuple[App, App]] = WeakKeyDictionary()
 
     def install(self, module: ModuleType) -> None:
@@ -81,24 +67,10 @@ class AsgiProbe:
 
     def uninstall(self) -> None:
         """Put back everything that was replaced."""
-        self.part.enabled = False
-        self._patches.undo()
+        super().uninstall()
         for config, (app, measured) in list(self._loaded.items()):
             if config.loaded_app is measured:
                 config.loaded_app = app
-
-    @property
-    def present(self) -> bool:
-        """Whether this process serves an ASGI application."""
-        return self._recorder is not None
-
-    @property
-    def recorder(self) -> Recorder:
-        """Where records go; made at first use."""
-        if self._recorder is None:
-            self._recorder = self._start()
-            self.server_id = self._recorder.intern(NameKind.SERVER, SERVER)
-        return self._recorder
 
     def workers(self) -> int | None:
         """The most threads that sync endpoints get, once one has run."""
@@ -106,10 +78,8 @@ class AsgiProbe:
 
     def forget(self) -> None:
         """After a fork: the parent's traffic and names are not the child's."""
-        self._recorder = None
+        super().forget()
         self.routes = Routes()
-        self._arrivals = count(1).__next__
-        self.seen = 0
         self._loop = None
         self._threads.forget()
 
@@ -179,10 +149,10 @@ class AsgiProbe:
             if scope["type"] != "http" or MARK in scope:
                 return None
             scope[MARK] = True
-            self.seen = arrival = self._arrivals()
+            self.seen = arrival = self.arrivals()
             if scope["path"] in HEALTH_PATHS:
                 return None
-            recorder = self._recorder or self.recorder
+            recorder = self.started or self.recorder
             sampled = (arrival * HASH) & HASH_MASK < recorder.threshold
             call = HttpCall(self, recorder, scope, receive, send, sampled=sampled)
             loop = _get_running_loop()

@@ -76,17 +76,14 @@ class Call:
         return self.stream
 
     def start(self, thread: ThreadState) -> None:
-        """A worker, or the event loop, has taken the request."""
+        """A worker has taken the request. From now on a sampled one reads the thread's clocks at
+        every boundary."""
         self.start_ns = monotonic_ns()
         self.stage = RECEIVE
         if self.weight:
-            self.begin_clocks(thread)
-
-    def begin_clocks(self, thread: ThreadState) -> None:
-        """The request is sampled: read the thread's clocks at every boundary from now on."""
-        self.clocks = StageClocks(
-            thread, RECEIVE, self.start_ns - self.arrival_ns, self.recorder.gc_watch.pause_ns
-        )
+            self.clocks = StageClocks(
+                thread, RECEIVE, self.start_ns - self.arrival_ns, self.recorder.gc_watch.pause_ns
+            )
 
     def enter(self, stage: int) -> None:
         """A boundary between two stages."""

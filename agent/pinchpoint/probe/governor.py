@@ -85,7 +85,7 @@ class Governor:
 class CpuAccount:
     """What the probe has used of the CPU: measured on its own threads, calibrated in its hooks.
 
-    Made in the sampler's thread, where `detail_ns` is calibrated (60 us once).
+    Made in the sampler's thread, where `detail_ns` is calibrated (about 0.2 ms, once).
 
     Attributes:
         detail_ns: CPU of one sampled request.

@@ -17,7 +17,6 @@ names of its methods.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from types import ModuleType
 from typing import Any
 from weakref import WeakSet
@@ -28,13 +27,10 @@ from pinchpoint.probe.core_calls import CoreCalls, asker
 from pinchpoint.probe.guard import Part
 from pinchpoint.probe.loop_lag import LoopLag
 from pinchpoint.probe.methods import METHODS_MAX, Method, Methods
-from pinchpoint.probe.patches import Patches
 from pinchpoint.probe.recorder import HASH, HASH_MASK, Recorder
+from pinchpoint.probe.server_probe import ServerProbe, threads_of
 from pinchpoint.probe.thread_state import call_of_context
-from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.terms import GRPC_TYPES
-
-SERVER = "grpc.aio"
 
 _STREAMS = {
     "_handle_stream_unary_rpc": GRPC_TYPES.index("client_stream"),
@@ -43,43 +39,31 @@ _STREAMS = {
 }
 
 
-class GrpcAioProbe:
+class GrpcAioProbe(ServerProbe):
     """Every `grpc.aio` server of this process.
 
     Args:
-        part: the guard's part for this hook.
-        start: makes the recorder, when the first server is made.
-        active: all requests of the process that have come and are not finished.
-        loops: told of every loop that serves.
+        loops: told of every loop that serves. The others: as of every `ServerProbe`.
 
     Attributes:
-        seen: RPCs that have come, whatever became of them.
-        core: the calls that the gRPC core has accepted.
         is_async: whether grpcio runs a handler on the loop.
         watched: by grpcio's state, the RPCs whose messages matter: streams and sampled ones.
     """
 
-    name = SERVER
+    name = "grpc.aio"
 
     def __init__(
         self, part: Part, start: Callable[[], Recorder], active: set[Call], loops: LoopLag
     ) -> None:
-        self.part = part
-        self.active = active
+        super().__init__(part, start, active)
         self.core = CoreCalls()
-        self.seen = 0
         self.is_async: Callable[[Any], bool] = bool
         self.current_task: Callable[..., Any] = bool
         self.watched: dict[Any, AioRpc] = {}
         self._pools: WeakSet[Any] = WeakSet()
         self._loops = loops
-        self._start = start
-        self.started: Recorder | None = None
-        self.server_id = 0
         self._methods = Methods()
         self._by_name: dict[str, Method] = {}
-        self._arrivals = count(1).__next__
-        self._patches = Patches()
 
     def install(self, server_module: ModuleType) -> None:
         """Patch `grpc.aio._server` and the Cython module that it stands on."""
@@ -93,41 +77,17 @@ class GrpcAioProbe:
         self._wrap_handlers(core)
         self._wrap_rpc(core)
 
-    def uninstall(self) -> None:
-        """Put back everything that was replaced."""
-        self.part.enabled = False
-        self._patches.undo()
-
-    @property
-    def present(self) -> bool:
-        """Whether this process has made an aio server."""
-        return self.started is not None
-
-    @property
-    def recorder(self) -> Recorder:
-        """Where records go; made at first use."""
-        if self.started is None:
-            recorder = self._start()
-            self.server_id = recorder.intern(NameKind.SERVER, SERVER)
-            self.started = recorder
-        return self.started
-
     def forget(self) -> None:
         """After a fork: the parent's traffic, names and servers are not the child's."""
-        self.started = None
-        self.core = CoreCalls()
+        super().forget()
         self._methods = Methods()
         self._by_name.clear()
-        self._arrivals = count(1).__next__
-        self.seen = 0
         self.watched.clear()
         self._pools.clear()
 
     def workers(self) -> int | None:
         """Threads of the pools that the servers were given for plain functions, if any."""
-        sizes = [getattr(pool, "_max_workers", None) for pool in list(self._pools)]
-        known = [size for size in sizes if isinstance(size, int)]
-        return sum(known) if known and len(known) == len(sizes) else None
+        return threads_of(list(self._pools))
 
     def context_of(self, rpc_state: Any, loop: Any) -> Any:
         """A servicer context, which can say how the RPC stands."""
@@ -181,7 +141,8 @@ class GrpcAioProbe:
         if thread_pool is not None:
             self._pools.add(thread_pool)
         self._name_generic(generic_handlers)
-        self.core.adopt(asker(self._cygrpc))
+        if self.core is not None:
+            self.core.adopt(asker(self._cygrpc))
 
     def _name_generic(self, generic_handlers: Iterable[Any]) -> None:
         for generic in generic_handlers or ():
@@ -223,7 +184,7 @@ class GrpcAioProbe:
             if part.enabled:
                 try:
                     method = by_name.get(name) or self._methods.known(name)
-                    self.seen = arrival = self._arrivals()
+                    self.seen = arrival = self.arrivals()
                     if method.watched:
                         recorder = self.started or self.recorder
                         rpc = AioRpc(recorder, method.id, method.call_type, self.server_id)
@@ -250,7 +211,7 @@ class GrpcAioProbe:
             coroutine = original(handlers, interceptors, rpc_state, loop, *more)
             if part.enabled:
                 try:
-                    self.seen = self._arrivals()
+                    self.seen = self.arrivals()
                     recorder = self.started or self.recorder
                     rpc = AioRpc(recorder, 0, 0, self.server_id)
                     rpc.probe = self

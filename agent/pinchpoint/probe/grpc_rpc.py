@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from pinchpoint.probe.call import RECEIVE, SEND, Call
+from pinchpoint.probe.call import SEND, Call
 from pinchpoint.probe.grpc_status import DEADLINE_EXCEEDED, OK, dead_on_arrival, final_status
 from pinchpoint.probe.methods import Method
 from pinchpoint.probe.recorder import Recorder
@@ -46,19 +46,16 @@ class Rpc(Call):
         """What the worker executes in place of `in_pool(rpc_event, state, …)`."""
         measured = behaviour
         try:
-            self.start_ns = monotonic_ns()
-            self.stage = RECEIVE
             self.thread = thread = threads.state
+            self.start(thread)
             thread.call = self
             self._behaviour = behaviour
             measured = self.behave
             if self.call_type:
                 measured = self._measure_stream(behaviour)
-            if self.weight:
-                self.begin_clocks(thread)
-                if not self.call_type:
-                    thunk = self._measure_receive(rpc_event, state, deserializer)
-                    serializer = self._measure_serialize(serializer)
+            elif self.weight:
+                thunk = self._measure_receive(rpc_event, state, deserializer)
+                serializer = self._measure_serialize(serializer)
         except Exception as error:
             measured = behaviour
             self.probe.part.trip(error)

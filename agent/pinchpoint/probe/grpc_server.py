@@ -18,7 +18,6 @@ Whatever does not have the expected shape passes through untouched and uncounted
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from types import ModuleType
 from typing import Any
 from weakref import ref
@@ -29,49 +28,34 @@ from pinchpoint.probe.grpc_plain import STATE_KEY, InFlight, adopt, in_flight
 from pinchpoint.probe.grpc_rpc import Rpc
 from pinchpoint.probe.guard import Part
 from pinchpoint.probe.methods import METHODS_MAX, Method, Methods, method_name
-from pinchpoint.probe.patches import Patches
 from pinchpoint.probe.pool_proxy import STREAM_FUNCTION, PoolProxy
 from pinchpoint.probe.recorder import Recorder
+from pinchpoint.probe.server_probe import ServerProbe, threads_of
 from pinchpoint.probe.thread_state import plain_states
 from pinchpoint.schema.events import (
     FLAG_DESERIALIZE_FAILED,
     FLAG_REJECTED,
     FLAG_SERIALIZE_FAILED,
 )
-from pinchpoint.schema.observations import NameKind
-
-SERVER = "grpc"
 
 _UNARY_THUNK = "unary_request"
 _SERIALIZE_FAILED = b"Failed to serialize response!"
 _DESERIALIZE_FAILED = b"Exception deserializing request!"
 
 
-class GrpcServerProbe:
-    """Every sync grpcio server of this process.
+class GrpcServerProbe(ServerProbe):
+    """Every sync grpcio server of this process."""
 
-    Args:
-        part: the guard's part for this hook.
-        start: makes the recorder, when the first server is made.
-        active: all requests of the process that have come and are not finished.
-    """
-
-    name = SERVER
+    name = "grpc"
 
     def __init__(self, part: Part, start: Callable[[], Recorder], active: set[Call]) -> None:
-        self.part = part
-        self.active = active
+        super().__init__(part, start, active)
         self._pools: tuple[ref[PoolProxy], ...] = ()
         self.methods = Methods()
         self.core = CoreCalls()
         self.by_tag: dict[str | bytes, Method] = {}
-        self.server_id = 0
-        self.arrivals = count(1).__next__
-        self.submitted = self.rejected = 0
-        self._start = start
-        self.started: Recorder | None = None
+        self._own_pools: dict[int, PoolProxy] = {}
         self._chooses_pools = False
-        self._patches = Patches()
 
     def install(self, server_module: ModuleType) -> None:
         """Patch `grpc._server`."""
@@ -85,39 +69,17 @@ class GrpcServerProbe:
 
     def uninstall(self) -> None:
         """Put back everything that was replaced."""
-        self.part.enabled = False
-        self._patches.undo()
+        super().uninstall()
         self._chooses_pools = False
         for pool in self.pools():
             pool.detach()
 
-    @property
-    def present(self) -> bool:
-        """Whether this process has made a sync gRPC server."""
-        return self.started is not None
-
-    @property
-    def seen(self) -> int:
-        """RPCs that Python has seen, rejected ones included."""
-        return self.submitted + self.rejected
-
-    @property
-    def recorder(self) -> Recorder:
-        """Where records go; made at first use."""
-        if self.started is None:
-            recorder = self._start()
-            self.server_id = recorder.intern(NameKind.SERVER, SERVER)
-            self.started = recorder
-        return self.started
-
     def forget(self) -> None:
         """After a fork: the parent's traffic, names and servers are not the child's."""
-        self.started = None
+        super().forget()
         self.methods = Methods()
-        self.core = CoreCalls()
         self.by_tag.clear()
-        self.arrivals = count(1).__next__
-        self.submitted = self.rejected = 0
+        self._own_pools.clear()
         for pool in self.pools():
             pool.detach()
         self._pools = ()
@@ -144,7 +106,8 @@ class GrpcServerProbe:
         state.thread_pool = PoolProxy(self, state.thread_pool, state)
         # Replaced as a whole: the sampler goes through it at any time.
         self._pools = (*(pool for pool in self._pools if pool()), ref(state.thread_pool))
-        self.core.adopt(asker(self._module.cygrpc))
+        if self.core is not None:
+            self.core.adopt(asker(self._module.cygrpc))
 
     def _wrap_registration(self, server_class: Any) -> None:
         add_generic = server_class.add_generic_rpc_handlers
@@ -212,7 +175,7 @@ class GrpcServerProbe:
     def _rejected(self, rpc_event: Any, status: int) -> None:
         if self.started is None:
             return  # by a server that was made before us
-        self.rejected += 1
+        self.seen = self.arrivals()
         method = self.methods.known(method_name(rpc_event.call_details.method or rpc_event.tag))
         if not method.watched:
             return
@@ -246,14 +209,20 @@ class GrpcServerProbe:
         def _send_response(rpc_event: Any, state: Any, serialized_response: Any) -> Any:
             # What comes after the client has gone is dropped. The answer does not tell: it is
             # the same for a message after which the client went.
-            heard = state.client != "cancelled" and not state.statused
-            active = send(rpc_event, state, serialized_response)
+            stream = None
             try:
                 rpc = state.__dict__.get(STATE_KEY)
-                if heard and isinstance(rpc, Rpc) and rpc.stream and self.part.enabled:
-                    rpc.stream.sent()
+                if isinstance(rpc, Rpc) and self.part.enabled:
+                    heard = state.client != "cancelled" and not state.statused
+                    stream = rpc.stream if heard else None
             except Exception as error:
                 self.part.trip(error)
+            active = send(rpc_event, state, serialized_response)
+            if stream is not None:
+                try:
+                    stream.sent()
+                except Exception as error:
+                    self.part.trip(error)
             return active
 
         self._patches.replace(module, "_send_response", _send_response)
@@ -284,7 +253,10 @@ class GrpcServerProbe:
             if pool is default_thread_pool or not self.part.enabled:
                 return pool
             try:
-                return PoolProxy(self, pool, None)
+                proxy = self._own_pools.get(id(pool))
+                if proxy is None or proxy.inner is not pool:
+                    proxy = self._own_pools[id(pool)] = PoolProxy(self, pool, None)
+                return proxy
             except Exception as error:
                 self.part.trip(error)
                 return pool
@@ -327,6 +299,4 @@ class GrpcServerProbe:
 
     def workers(self) -> int | None:
         """Threads of the pools of all serving servers, if every pool says."""
-        sizes = [getattr(pool.inner, "_max_workers", None) for pool in self.pools() if pool.serving]
-        known = [size for size in sizes if isinstance(size, int)]
-        return sum(known) if known and len(known) == len(sizes) else None
+        return threads_of(pool.inner for pool in self.pools() if pool.serving)

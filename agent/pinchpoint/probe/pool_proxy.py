@@ -94,7 +94,7 @@ def measured_submit(probe: GrpcServerProbe, pool: Any) -> Callable[..., Any]:
                 if getattr(in_pool, "__name__", "") in RPC_FUNCTIONS:
                     # A registered method's name is the event's tag; of others it comes as bytes.
                     method = by_tag.get(rpc_event.tag) or probe.find(rpc_event, in_pool, thunk)
-                    probe.submitted = arrival = arrivals()
+                    probe.seen = arrival = arrivals()
                     sampled = (arrival * HASH) & HASH_MASK < recorder.threshold
                     if method.plain and not sampled:
                         state._pinchpoint = [monotonic_ns(), 0, 0, 0, method, None]

@@ -211,9 +211,9 @@ class TorchSample(Sample):
 class ProbeSample(Sample):
     """The probe's own health; `instance` names the part, 0 is the whole.
 
-    `cpu_ns` is what the probe has used: its threads as measured, its hooks as calibrated;
-    `budget_ratio` is the share that the governor leaves of the sampling, 1 when it does not
-    interfere.
+    `cpu_ns` is what the probe has used: its threads as measured, its sampled requests as
+    calibrated; `budget_ratio` is the share that the governor leaves of the sampling, 1 when it
+    does not interfere.
     """
 
     errors: Value = None

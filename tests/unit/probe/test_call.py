@@ -118,6 +118,12 @@ def test_a_call_that_is_not_drawn_writes_no_detail(recorder: Recorder, ring_dir:
     assert ring.details == []
 
 
+def own_ns() -> int:
+    """What this thread has used of the CPU, and waited for one that was busy."""
+    _, run_queue_ns, _ = Path("/proc/thread-self/schedstat").read_text().split()
+    return time.thread_time_ns() + int(run_queue_ns)
+
+
 def test_a_handler_that_waited_for_a_batch_is_split_around_its_forward(
     recorder: Recorder, ring_dir: Path
 ) -> None:
@@ -125,19 +131,23 @@ def test_a_handler_that_waited_for_a_batch_is_split_around_its_forward(
     call = sampled(recorder)
     call.start(current())
     call.behaviour_begins()
+    not_waiting_ns = -own_ns()
+    wait_begin_ns = time.monotonic_ns()
     time.sleep(0.02)
     begin_ns = time.monotonic_ns()
     time.sleep(0.01)
     wall_ns = time.monotonic_ns() - begin_ns
     recorder.shared_forwards.add(SharedForward(7, 16, begin_ns, wall_ns))
     call.behaviour_ended()
+    not_waiting_ns += own_ns()
     call.finish(0)
     request, detail = finished(ring_dir)
     assert request.flags & FLAG_SHARED_FORWARD
     assert (request.model_id, request.batch_size, request.forwards) == (7, 16, 1)
     assert request.forward_ns == wall_ns
     assert {"batch_wait", "forward"} <= seen_stages(detail)
-    assert detail.stages[STAGE_INDEX["batch_wait"]].wall_ns >= 19_000_000
+    assert detail.stages[STAGE_INDEX["batch_wait"]].wall_ns == request.batch_wait_ns
+    assert request.batch_wait_ns >= begin_ns - wait_begin_ns - not_waiting_ns
     split = (
         request.preprocess_ns + request.batch_wait_ns + request.forward_ns + request.postprocess_ns
     )
