@@ -8,7 +8,7 @@ BIN := .venv/bin
 # A caller's PYTHONPATH could shadow the package under test.
 unexport PYTHONPATH
 
-.PHONY: help setup demo check test static format bench matrix system-packages third-party clean distclean
+.PHONY: help setup demo check test static format bench matrix system-packages third-party debian fuzz clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: setup  ## A server under load, diagnosed live; FAULT=name injects a fault
 check: static  ## The fast loop: format, lint, types, import rule, tests that start no server
 	@$(BIN)/pytest -q tests --ignore=tests/integration --ignore=tests/e2e --ignore=tests/thirdparty
 
-test: system-packages third-party static  ## Everything that CI runs
+test: system-packages third-party debian static  ## Everything that CI runs
 	@$(BIN)/pytest -q tests
 
 format: setup  ## Format the code and apply the safe fixes
@@ -49,10 +49,16 @@ system-packages:  ## Install the Debian packages that the tests need
 third-party: setup  ## Make .venv-third-party: servers nobody here wrote, for the tests
 	@scripts/third-party || { [[ $${CI:-} != true ]] && echo 'going on without: tests that need them are skipped'; }
 
+debian: setup  ## Fetch the guest with cgroup v2 and later releases of Prometheus, for the tests
+	@{ scripts/cgroup-guest --build && scripts/prometheus-versions; } || { [[ $${CI:-} != true ]] && echo 'going on without: tests that need them are skipped'; }
+
+fuzz: setup  ## Fuzz what the agent reads; RUNS=200000 of each kind
+	@scripts/fuzz $(or $(RUNS),200000)
+
 clean:  ## Remove caches, build products and generated code
 	@rm -rf dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@rm -rf examples/open_inference/generated
 	@find agent bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean  ## The same, and the virtual environments
-	@rm -rf .venv .venv-third-party .venv-matrix .bench-venv
+	@rm -rf .venv .venv-third-party .venv-matrix .venv-fuzz .bench-venv .cache

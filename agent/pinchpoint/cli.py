@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pinchpoint import __version__
 from pinchpoint.commands.agent import AgentCommand
+from pinchpoint.commands.check_config import CheckConfigCommand
 from pinchpoint.commands.command import Command
 from pinchpoint.commands.doctor import DoctorCommand
 from pinchpoint.commands.dump import DumpCommand
@@ -23,6 +24,7 @@ from pinchpoint.errors import PinchpointError, UsageError
 COMMANDS: tuple[Command, ...] = (
     RunCommand(),
     AgentCommand(),
+    CheckConfigCommand(),
     ReplayCommand(),
     DumpCommand(),
     DoctorCommand(),
@@ -40,7 +42,8 @@ Names the bottleneck of a Python gRPC or PyTorch inference server while it serve
 EXIT_CODES = """\
 exit codes:
   0  fine      1  see the message     2  wrong usage     3  unreadable recording or ring
-  4  unusable ring directory          5  listen address taken or invalid
+  4  unusable ring directory          5  listen address taken, or not ours
+  6  wrong configuration, each mistake in a line
 """
 
 

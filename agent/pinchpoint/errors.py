@@ -4,7 +4,8 @@
     ├── UsageError             2   the command line cannot be understood
     ├── UnreadableError        3   a recording or ring cannot be read
     ├── RingDirectoryError     4   the ring directory is missing or not writable
-    ├── AddressError           5   the listen address is taken or invalid
+    ├── AddressError           5   the listen address is taken, or not this machine's
+    ├── ConfigError            6   the configuration is wrong
     └── CommandError         127   the command to run does not exist (126: not executable)
 
 `pinchpoint run` otherwise exits with its child's code (128 + N if signal N ended it).
@@ -39,9 +40,15 @@ class RingDirectoryError(PinchpointError):
 
 
 class AddressError(PinchpointError):
-    """The listen address is taken or invalid."""
+    """The listen address is taken, or not this machine's."""
 
     exit_code = 5
+
+
+class ConfigError(PinchpointError):
+    """The configuration is wrong: a file, a variable or an option. One line a mistake."""
+
+    exit_code = 6
 
 
 class CommandError(PinchpointError):

@@ -10,12 +10,57 @@ from pinchpoint.detect.verdict import Verdict
 
 
 @dataclass(frozen=True)
+class Exemplar:
+    """A request that stands for its bucket."""
+
+    trace_id: str
+    """32 hexadecimal digits."""
+    value: float
+    wall_seconds: float
+    """When it was observed, in seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class NativeBuckets:
+    """Counts by exponential buckets: bucket `i` ends at, and includes, `2 ** (i / 2**schema)`."""
+
+    schema: int
+    zero_count: int
+    """Values of at most `ZERO_THRESHOLD`."""
+    counts: Mapping[int, int]
+
+    def at(self, schema: int) -> NativeBuckets:
+        """The same at a lower resolution: neighbours in one."""
+        counts: dict[int, int] = {}
+        for index, count in self.counts.items():
+            merged = -(-index >> (self.schema - schema))
+            counts[merged] = counts.get(merged, 0) + count
+        return NativeBuckets(schema, self.zero_count, counts)
+
+    def plus(self, other: NativeBuckets) -> NativeBuckets:
+        """Both together, at the lower of the two resolutions."""
+        schema = min(self.schema, other.schema)
+        counts = dict(self.at(schema).counts)
+        for index, count in other.at(schema).counts.items():
+            counts[index] = counts.get(index, 0) + count
+        return NativeBuckets(schema, self.zero_count + other.zero_count, counts)
+
+
+ZERO_THRESHOLD = 2.0**-128
+"""Breadth of the zero bucket of native histograms, as client_golang has it."""
+
+
+@dataclass(frozen=True)
 class Histogram:
     """Counts by bucket (`counts` has one more than `bounds`: above the last) and their sum."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum: float
+    exemplars: tuple[Exemplar | None, ...] = ()
+    """One place for each bucket; none at all while there is no exemplar."""
+    native: NativeBuckets | None = None
+    """The same observations, where they are counted by exponential buckets too."""
 
     @property
     def count(self) -> int:
@@ -24,8 +69,18 @@ class Histogram:
 
     def plus(self, other: Histogram) -> Histogram:
         """Both together; they have the same bounds."""
-        counts = (a + b for a, b in zip(self.counts, other.counts, strict=True))
-        return Histogram(self.bounds, tuple(counts), self.sum + other.sum)
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        exemplars = self.exemplars or other.exemplars
+        if self.exemplars and other.exemplars:
+            pairs = zip(self.exemplars, other.exemplars, strict=True)
+            exemplars = tuple(_later(*pair) for pair in pairs)
+        native = self.native.plus(other.native) if self.native and other.native else None
+        return Histogram(self.bounds, counts, self.sum + other.sum, exemplars, native)
+
+
+def _later(one: Exemplar | None, other: Exemplar | None) -> Exemplar | None:
+    known = [exemplar for exemplar in (one, other) if exemplar is not None]
+    return max(known, key=lambda exemplar: exemplar.wall_seconds, default=None)
 
 
 NOTHING = Histogram((), (0,), 0.0)
@@ -100,6 +155,18 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class GpuFacts:
+    """What is known of a GPU or MIG instance; "" and None where it is not."""
+
+    uuid: str
+    index: int | None
+    product: str
+    driver: str
+    parent: str
+    """UUID of the GPU that a MIG instance is part of."""
+
+
+@dataclass(frozen=True)
 class Signal:
     """Whether a signal can be read where the server runs, and why not."""
 
@@ -113,12 +180,14 @@ class AgentFacts:
     """The agent's own state and costs."""
 
     cpu_seconds: float = 0.0
-    resident_bytes: int = 0
+    resident_bytes: int | None = None
     start_wall_seconds: float = 0.0
     tick_lateness_seconds: float = 0.0
     rings_attached: int = 0
     ring_errors: int = 0
     ready: bool = True
+    config_reload_successful: bool = True
+    config_reload_success_wall_seconds: float = 0.0
 
 
 ReadingKey = tuple[str, str, str]
@@ -141,8 +210,8 @@ class Snapshot:
     message_gap: Histogram = NOTHING
     received_bytes: Histogram = NOTHING
     sent_bytes: Histogram = NOTHING
-    stage_seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By stage: weighted number of requests and sum of seconds."""
+    stages: Mapping[str, Histogram] = field(default_factory=dict)
+    """Of the sampled requests, weighted to all. Seconds."""
     named_stages: tuple[StageTotals, ...] = ()
     component_seconds: Mapping[str, float] = field(default_factory=dict)
     models: tuple[ModelTotals, ...] = ()
@@ -150,7 +219,10 @@ class Snapshot:
     counters: Mapping[ReadingKey, float] = field(default_factory=dict)
     gauges: Mapping[ReadingKey, float] = field(default_factory=dict)
     signals: tuple[Signal, ...] = ()
+    gpu_facts: tuple[GpuFacts, ...] = ()
     records: int = 0
     lost: Mapping[str, int] = field(default_factory=dict)
+    folded: Mapping[str, int] = field(default_factory=dict)
+    """By kind of name: records whose name has no series of its own."""
     bottleneck_seconds: Mapping[str, float] = field(default_factory=dict)
     bottleneck_transitions: Mapping[str, int] = field(default_factory=dict)

@@ -2,7 +2,9 @@
 
 python -m tests.integration.composed_server CPU_MS SLEEP_MS
 
-Each answer says, by clocks of its own and on CLOCK_MONOTONIC, what really became of it (`Truth`).
+Each answer says, by clocks of its own, what its handler did (`Inside`). Who asks for it is told
+when its worker had each request, which is a little longer (`Around`). Times are nanoseconds of
+CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -13,58 +15,74 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import grpc
 
+from tests.support.truth import NotingPool, own_ns
+
 METHOD = "/test.Composed/Handle"
+AROUND_METHOD = "/test.Composed/Around"
 
 _CHUNK = bytes(1 << 16)
 
 
-class Truth(NamedTuple):
-    """What a request consisted of, in nanoseconds."""
+class Inside(NamedTuple):
+    """From the first line of a handler to its last."""
 
-    arrival_ns: int
     begin_ns: int
+    end_ns: int
     cpu_ns: int
     sleep_ns: int
-    wall_ns: int
+    still_ns: int
+    """What of the sleep was neither spent on a CPU nor waiting for one."""
+
+
+class Around(NamedTuple):
+    """From before the probe saw a request until after it was done with it."""
+
+    came_ns: int
+    submitted_ns: int
+    begun_ns: int
+    ended_ns: int
+    cpu_ns: int
 
 
 class Composed(grpc.GenericRpcHandler):
-    """Serves one method; notes the arrival of each call on the serving thread.
-
-    One worker takes calls in the order of their arrival.
-    """
+    """Notes the arrival of each call on the serving thread; one worker takes them in that order."""
 
     def __init__(self, cpu_ns: int, sleep_seconds: float) -> None:
+        self.pool = NotingPool()
         self._cpu_ns = cpu_ns
         self._sleep_seconds = sleep_seconds
-        self._arrivals: deque[int] = deque()
+        self._came_ns: list[int] = []
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Called by grpcio right before it hands a call to the pool."""
-        if handler_call_details.method != METHOD:
-            return None
-        self._arrivals.append(time.monotonic_ns())
-        return grpc.unary_unary_rpc_method_handler(self._handle)
+        self._came_ns.append(time.monotonic_ns())
+        handlers = {METHOD: self._handle, AROUND_METHOD: self._around}
+        return grpc.unary_unary_rpc_method_handler(handlers[str(handler_call_details.method)])
 
     def _handle(self, _request: bytes, _context: grpc.ServicerContext) -> bytes:
         begin_ns = time.monotonic_ns()
-        cpu_begin_ns = time.thread_time_ns()
-        burn(cpu_begin_ns + self._cpu_ns)
-        sleep_begin_ns = time.monotonic_ns()
+        cpu_ns = -time.thread_time_ns()
+        burn(self._cpu_ns - cpu_ns)
+        busy_ns, sleep_ns = -own_ns(), -time.monotonic_ns()
         time.sleep(self._sleep_seconds)
-        sleep_ns = time.monotonic_ns() - sleep_begin_ns
-        cpu_ns = time.thread_time_ns() - cpu_begin_ns
-        wall_ns = time.monotonic_ns() - begin_ns
-        truth = Truth(self._arrivals.popleft(), begin_ns, cpu_ns, sleep_ns, wall_ns)
-        return json.dumps(truth).encode()
+        sleep_ns += time.monotonic_ns()
+        busy_ns += own_ns()
+        cpu_ns += time.thread_time_ns()
+        end_ns = time.monotonic_ns()
+        return json.dumps((begin_ns, end_ns, cpu_ns, sleep_ns, sleep_ns - busy_ns)).encode()
+
+    def _around(self, _request: bytes, _context: grpc.ServicerContext) -> bytes:
+        """Of all calls before this one."""
+        done = zip(self._came_ns, self.pool.tasks[:-1], strict=False)
+        return json.dumps(
+            [(came_ns, t.submitted_ns, t.begun_ns, t.ended_ns, t.cpu_ns) for came_ns, t in done]
+        ).encode()
 
 
 def burn(until_ns: int) -> None:
@@ -77,7 +95,7 @@ def main(cpu_ms: str, sleep_ms: str) -> None:
     """Serve until SIGTERM."""
     stop = threading.Event()
     handler: Any = Composed(int(cpu_ms) * 1_000_000, int(sleep_ms) / 1000)
-    server = grpc.server(ThreadPoolExecutor(1))
+    server = grpc.server(handler.pool)
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())

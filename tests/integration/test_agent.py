@@ -18,11 +18,11 @@ from tests.integration.processes import ANY_PORT, PINCHPOINT, Program, Programs,
 from tests.integration.scraping import Endpoint, Metrics, endpoint_of
 from tests.support.rings import ring_files
 from tests.support.scripts import ECHO_SERVER, Script, running
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 pytestmark = pytest.mark.integration
 
-CALL_SECONDS = 20.0
+CALL_SECONDS = 30.0
 
 SERVER = (
     ECHO_SERVER
@@ -223,7 +223,7 @@ class Caller:
     def finish(self) -> None:
         """Stop calling."""
         self._enough.set()
-        self._thread.join()
+        self._thread.join(LIMIT_SECONDS)
 
     def _run(self) -> None:
         while not self._enough.wait(0.001):
@@ -304,8 +304,8 @@ def test_what_is_no_ring_is_counted_and_said_once(agent: Sidecar, ring_dir: Path
 
 def test_an_agent_without_any_server_is_healthy_and_says_so(agent: Sidecar) -> None:
     """Nothing to read is no fault: probes of the pod pass and there is a verdict."""
-    assert agent.http.get("/-/healthy") == (200, "healthy\n")
-    assert agent.http.get("/-/ready") == (200, "ready\n")
+    assert agent.http.get("/-/healthy") == (200, "Pinchpoint is Healthy.\n")
+    assert agent.http.get("/-/ready") == (200, "Pinchpoint is Ready.\n")
     metrics = agent.http.scrape_when(lambda scrape: scrape.values("pinchpoint_rings"))
     assert metrics.values("pinchpoint_bottleneck_primary_info", type="unknown") == [1]
     assert metrics.total("pinchpoint_rings") == 0

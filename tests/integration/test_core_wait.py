@@ -13,7 +13,9 @@ from tests.support.scripts import running
 pytestmark = pytest.mark.integration
 
 REQUESTS_PER_SECOND = 240
-SECONDS = 10
+SECONDS = 5
+"""Twice what the server can take: the backlog grows for so long, and then falls for as long. What
+comes and goes faster is too coarsely sampled to be compared with anything."""
 
 CLIENT = """
 import sys
@@ -56,10 +58,8 @@ def note(details):
     waits_ns.append(time.monotonic_ns() - int(sent_ns))
 
 
-def burn(seconds):
-    begin = time.thread_time()
-    while time.thread_time() - begin < seconds:
-        pass
+def hold():
+    time.sleep(0.008)  # no CPU: where that is scarce the core would give up on calls, after 30 s
 
 
 def client(port):
@@ -75,11 +75,11 @@ SYNC = """
 class Noting(grpc.ServerInterceptor):
     def intercept_service(self, proceed, details):
         note(details)
+        hold()  # the serving thread, which is kept from all other calls meanwhile
         return proceed(details)
 
 
 def work(request, context):
-    burn(0.004)
     return request
 
 
@@ -104,7 +104,7 @@ class Noting(grpc.aio.ServerInterceptor):
 
 
 async def work(request, context):
-    burn(0.005)  # more than the loop has for one: what is short is too coarsely sampled
+    hold()
     return request
 
 
@@ -126,7 +126,7 @@ asyncio.run(serve())
 """
 
 
-@pytest.mark.parametrize("serve", [SYNC, AIO], ids=["gil-bound workers", "a blocked loop"])
+@pytest.mark.parametrize("serve", [SYNC, AIO], ids=["a blocked serving thread", "a blocked loop"])
 def test_the_estimate_is_what_the_client_measured(ring_dir: Path, serve: str) -> None:
     """All of it lies before any interceptor, where every other library is blind."""
     head = f"CLIENT, RATE, SECONDS = {CLIENT!r}, {REQUESTS_PER_SECOND}, {SECONDS}"
@@ -139,7 +139,7 @@ def test_the_estimate_is_what_the_client_measured(ring_dir: Path, serve: str) ->
         server.tell("end")
     last = estimates(ring)[-1]
     assert last.core_waiting == 0
-    assert last.core_wait_ns == pytest.approx(waited_ns, rel=0.2)
+    assert last.core_wait_ns == pytest.approx(waited_ns, rel=0.1)
 
 
 def estimates(ring: Contents) -> list[ServerSample]:

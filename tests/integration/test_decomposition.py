@@ -6,15 +6,15 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
 
 from pinchpoint.schema.terms import COMPONENTS
-from tests.integration.composed_server import METHOD, Truth
+from tests.integration.composed_server import AROUND_METHOD, METHOD, Around, Inside
 from tests.integration.processes import ANY_PORT, PINCHPOINT, programs
 from tests.integration.scraping import PAUSE_SECONDS, Endpoint, endpoint_of
 from tests.support.waiting import until
@@ -27,38 +27,40 @@ THINK_MS = 10
 CLIENTS = 2
 """Two clients and one worker: while one request is served for 50 ms, the other client thinks for 10
 and then waits for the other 40."""
-REQUESTS = 60
-"""Of each client: 6 s, which the detector's window of 10 s holds whole."""
+LOAD_SECONDS = 5.0
+"""A few verdicts have windows of 10 s that hold all of it, also where looks come late."""
 
 PART = 0.10
-"""How near each component has to come."""
+"""How near each component has to come to what is true of it."""
 TOTAL = 0.05
-"""How near the whole has to come to what the client saw."""
-NOMINAL = 0.35
-"""A busy machine makes everything longer than planned; the plan is only a check of the test."""
+"""The same of the whole, and the most that may be blamed on what did not happen."""
 
-OUTSIDE = 0.03
-"""Of what the client sees, the most that may pass before the server has the call and after it is
-done with it. Where a busy machine keeps client and network waiting for longer, the total cannot be
-compared, and the run is made again."""
-RUNS_MAX = 3
-
-CALL_SECONDS = 20.0
+CALL_SECONDS = 30.0
 POLL_SECONDS = 0.5
 """Twice the period at which the agent reads the ring."""
 
 
+class Bounds(NamedTuple):
+    """What is true of the mean request, in seconds: at least, and at most."""
+
+    least: float
+    most: float
+
+    def hold(self, seconds: float, tolerance: float) -> bool:
+        """Whether that is as near to the truth as this."""
+        return self.least * (1 - tolerance) <= seconds <= self.most * (1 + tolerance)
+
+
 @dataclass(frozen=True)
 class Measured:
-    """What the agent says of the requests, and what is true of them; means in seconds."""
+    """What the agent says of the requests, and what is true of them."""
 
     verdict: dict[str, Any]
-    cpu: float
-    sleep: float
-    queue: float
-    handler: float
-    latency: float
-    outside: float
+    cpu: Bounds
+    sleep: Bounds
+    queue: Bounds
+    handler: Bounds
+    latency: Bounds
     requests: int
 
     @property
@@ -75,41 +77,29 @@ class Measured:
 
 @dataclass
 class Client:
-    """Calls, thinks and calls again; keeps each latency and each truth."""
+    """Calls, thinks and calls again; keeps each latency and what each answer says."""
 
     channel: grpc.Channel
 
     def __post_init__(self) -> None:
         self.latencies_ns: list[int] = []
-        self.truths: list[Truth] = []
-
-    def pairs(self) -> list[tuple[Truth, int]]:
-        """Truth and latency of each request."""
-        return list(zip(self.truths, self.latencies_ns, strict=True))
+        self.inside: list[Inside] = []
 
     def run(self) -> None:
         """Send all requests of this client."""
         handle: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(METHOD)
-        for _ in range(REQUESTS):
-            sent_ns = time.monotonic_ns()
+        end_ns = time.monotonic_ns() + LOAD_SECONDS * 1e9
+        while (sent_ns := time.monotonic_ns()) < end_ns:
             answer = handle(b"", timeout=CALL_SECONDS)
             self.latencies_ns.append(time.monotonic_ns() - sent_ns)
-            self.truths.append(Truth(*json.loads(answer)))
+            self.inside.append(Inside(*json.loads(answer)))
             time.sleep(THINK_MS / 1000)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    """A run of the composed server that the machine has not disturbed too much."""
-    runs: list[Measured] = []
-    while len(runs) < RUNS_MAX and (not runs or runs[-1].outside > OUTSIDE * runs[-1].latency):
-        runs.append(measure(tmp_path_factory.mktemp("composed")))
-    return runs[-1]
-
-
-def measure(directory: Path) -> Measured:
-    """One run, seen by the agent and by its clients."""
-    with programs(directory) as started:
+    """A run of the composed server, seen by the agent and by its clients."""
+    with programs(tmp_path_factory.mktemp("composed")) as started:
         arguments = ["-m", "tests.integration.composed_server", str(CPU_MS), str(SLEEP_MS)]
         command = [sys.executable, *arguments]
         program = started.start(*PINCHPOINT, "run", ANY_PORT, "--", *command)
@@ -118,7 +108,10 @@ def measure(directory: Path) -> Measured:
             grpc.channel_ready_future(channel).result(CALL_SECONDS)
             clients = [Client(channel) for _ in range(CLIENTS)]
             run_together(clients)
-        return compare(verdict_after(time.time() + POLL_SECONDS, agent), clients)
+            verdict = verdict_after(time.time() + POLL_SECONDS, agent)
+            ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(AROUND_METHOD)
+            around = [Around(*each) for each in json.loads(ask(b"", timeout=CALL_SECONDS))]
+        return compare(verdict, clients, around)
 
 
 def run_together(clients: list[Client]) -> None:
@@ -144,59 +137,59 @@ def verdict_after(wall_seconds: float, agent: Endpoint) -> dict[str, Any]:
     return found[0]
 
 
-def compare(verdict: dict[str, Any], clients: list[Client]) -> Measured:
-    """Means over the requests of the verdict's window: those that ended in it."""
-    age_seconds = time.time() - verdict["time_seconds"] + verdict["window_seconds"]
-    begin_ns = time.monotonic_ns() - age_seconds * 1e9
-    pairs = [pair for client in clients for pair in client.pairs()]
-    inside = [(truth, seen) for truth, seen in pairs if truth.begin_ns + truth.wall_ns >= begin_ns]
-    count = len(inside) * 1e9
-    latency = sum(seen_ns for _, seen_ns in inside) / count
-    queue = sum(truth.begin_ns - truth.arrival_ns for truth, _ in inside) / count
-    handler = sum(truth.wall_ns for truth, _ in inside) / count
+def compare(verdict: dict[str, Any], clients: list[Client], around: list[Around]) -> Measured:
+    """Means over all requests."""
+    inside = [each for client in clients for each in client.inside]
+    latencies_ns = [each for client in clients for each in client.latencies_ns]
+    assert len(inside) == len(around)
+
+    def mean(values_ns: Iterable[int]) -> float:
+        return sum(values_ns) / len(around) / 1e9
+
+    queued = mean(a.begun_ns - a.submitted_ns for a in around)
+    handled = mean(i.end_ns - i.begin_ns for i in inside)
+    arrived = mean(a.came_ns for a in around)
     return Measured(
         verdict=verdict,
-        cpu=sum(truth.cpu_ns for truth, _ in inside) / count,
-        sleep=sum(truth.sleep_ns for truth, _ in inside) / count,
-        queue=queue,
-        handler=handler,
-        latency=latency,
-        outside=latency - queue - handler,
-        requests=len(inside),
+        cpu=Bounds(mean(i.cpu_ns for i in inside), mean(a.cpu_ns for a in around)),
+        sleep=Bounds(mean(i.still_ns for i in inside), mean(i.sleep_ns for i in inside)),
+        queue=Bounds(queued, mean(i.begin_ns for i in inside) - arrived),
+        handler=Bounds(handled, mean(a.ended_ns - a.begun_ns for a in around)),
+        latency=Bounds(queued + handled, mean(latencies_ns)),
+        requests=len(around),
     )
 
 
 def test_the_requests_were_made_as_planned(measured: Measured) -> None:
-    """The truth itself is near the plan, so that what follows compares what it means to."""
-    assert measured.cpu == pytest.approx(CPU_MS / 1000, rel=NOMINAL)
-    assert measured.sleep == pytest.approx(SLEEP_MS / 1000, rel=NOMINAL)
-    assert measured.queue == pytest.approx(measured.handler - THINK_MS / 1000, rel=NOMINAL)
+    """So that what follows compares what it means to: nothing of it is next to nothing."""
+    assert measured.cpu.least >= CPU_MS / 1000
+    assert measured.sleep.most >= SLEEP_MS / 1000
+    assert measured.queue.least >= THINK_MS / 1000
 
 
-def test_the_window_holds_the_requests_that_ended_in_it(measured: Measured) -> None:
-    """All are counted; on the edge of the window one may be on either side."""
-    assert measured.verdict["traffic"]["requests"] == pytest.approx(measured.requests, abs=CLIENTS)
+def test_the_window_holds_all_requests(measured: Measured) -> None:
+    """Each is counted once."""
+    assert measured.verdict["traffic"]["requests"] == measured.requests
 
 
 def test_cpu_is_what_the_handler_burned(measured: Measured) -> None:
     """CPU time is that of the thread's own clock."""
-    assert measured.component("cpu") == pytest.approx(measured.cpu, rel=PART)
+    assert measured.cpu.hold(measured.component("cpu"), PART)
 
 
 def test_a_sleep_is_a_wait_for_something_else(measured: Measured) -> None:
     """A handler that sleeps for 30 ms is seen to wait for 30 ms, downstream."""
-    assert measured.component("downstream") == pytest.approx(measured.sleep, rel=PART)
+    assert measured.sleep.hold(measured.component("downstream"), PART)
 
 
 def test_queue_is_the_wait_for_the_worker(measured: Measured) -> None:
     """From the call's arrival in Python to the handler's first statement."""
-    assert measured.component("queue") == pytest.approx(measured.queue, rel=PART)
+    assert measured.queue.hold(measured.component("queue"), PART)
 
 
 def test_the_total_is_what_the_client_saw(measured: Measured) -> None:
-    """Mean latency by the client's clock around the call."""
-    seen = measured.decomposition["mean_latency_seconds"]
-    assert seen == pytest.approx(measured.latency, rel=TOTAL)
+    """At most, because the way to the server and back is the client's alone."""
+    assert measured.latency.hold(measured.decomposition["mean_latency_seconds"], TOTAL)
 
 
 def test_components_are_disjoint_and_sum_to_the_latency(measured: Measured) -> None:
@@ -218,11 +211,12 @@ def test_what_is_not_attributed_is_told_and_small(measured: Measured) -> None:
 
 def test_nothing_is_blamed_on_a_lock_that_nobody_held(measured: Measured) -> None:
     """What the handler did not do has no share worth a look."""
+    latency = measured.decomposition["mean_latency_seconds"]
     for name in ("gil", "gc", "lock", "disk", "throttled", "memory", "device", "batch"):
-        assert measured.component(name) < TOTAL * measured.latency, name
+        assert measured.component(name) < TOTAL * latency, name
 
 
 def test_the_handlers_stage_is_as_long_as_the_handler(measured: Measured) -> None:
     """Stages hold wall time, waits for a CPU included."""
     stages = {stage["name"]: stage["wall_seconds"] for stage in measured.decomposition["stages"]}
-    assert stages["handler"] == pytest.approx(measured.handler, rel=PART)
+    assert measured.handler.hold(stages["handler"], PART)

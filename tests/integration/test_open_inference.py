@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 TOP_CLASSES = 5
 SCORE_TOLERANCE = 1e-5
-CALL_SECONDS = 20.0
+CALL_SECONDS = 30.0
 
 Answer = tuple[list[int], list[float]]
 

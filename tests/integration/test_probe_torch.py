@@ -27,7 +27,7 @@ from tests.support.fake_cuda import FakeCuda, FakeDevice, FakeStream
 from tests.support.rings import Contents, contents, ring_files, ring_with, the_ring
 from tests.support.scripts import ECHO_SERVER, run
 from tests.support.servers import SERVICE, Served, serving, unary
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 torch = pytest.importorskip("torch")
 Module: Any = torch.nn.Module
@@ -216,7 +216,7 @@ def test_a_forward_in_another_thread_is_recorded_without_a_request(bench: Bench)
     model = bench.watch(Small())
     thread = threading.Thread(target=lambda: model(inputs(7)))
     thread.start()
-    thread.join()
+    thread.join(LIMIT_SECONDS)
     ring = bench.ring(lambda found: found.forwards())
     (forward,) = ring.forwards()
     assert forward.batch_size == 7
@@ -652,7 +652,7 @@ def test_models_are_built_while_requests_come_in(bench: Bench) -> None:
             bench.request(lambda: None)
     finally:
         stop.set()
-        thread.join()
+        thread.join(LIMIT_SECONDS)
     assert bench.probe._torch.part.enabled
 
 

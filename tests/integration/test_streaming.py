@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,17 @@ import grpc
 import pytest
 
 from pinchpoint.probe.process import ProcessProbe
-from pinchpoint.schema.events import RequestEvent, StreamEvent
+from pinchpoint.schema.events import FLAG_BEHAVIOUR_CALLED, RequestEvent, StreamEvent
 from pinchpoint.schema.terms import GAP_BOUNDS_NS, GRPC_CODES
 from tests.support.rings import Contents, ring_with
 from tests.support.servers import SERVICE, serving
+from tests.support.truth import Messages, NotingPool, serving_from
 from tests.support.waiting import LIMIT_SECONDS, until
 
 pytestmark = pytest.mark.integration
 
-FIRST_SECONDS = 0.3
-GAPS_SECONDS = (0.07, 0.07, 0.7, 0.07, 0.7)
-"""Well inside their buckets (50 to 100 ms, 0.5 to 1 s), so that counts are exact."""
+PAUSES_SECONDS = (0.3, 0.07, 0.07, 0.7, 0.07, 0.7)
+"""Before every message. Of several buckets, and more than a second together."""
 
 STREAM = f"/{SERVICE}/Stream"
 
@@ -37,43 +37,43 @@ def finished(ring_dir: Path, count: int = 1) -> tuple[list[RequestEvent], list[S
     return ring.requests(), streams(ring)
 
 
-def paced(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
-    time.sleep(FIRST_SECONDS)
-    yield b"first"
-    for seconds in GAPS_SECONDS:
-        time.sleep(seconds)
-        yield b"next"
-
-
-def bucket(seconds: float) -> int:
-    return sum(bound < seconds * 1e9 for bound in GAP_BOUNDS_NS)
-
-
-def test_first_message_and_gaps_are_those_that_the_client_saw(
+def test_first_message_and_gaps_are_those_of_the_handler(
     probe: ProcessProbe, ring_dir: Path
 ) -> None:
-    """Same clock on both sides; the message's way between them is below 5 ms."""
-    handler: Any = grpc.unary_stream_rpc_method_handler(paced)
-    seen_ns: list[int] = []
-    with serving({"Stream": handler}) as served:
+    """Each message is on its way between its `yield` and the handler's next line."""
+    pool, messages = NotingPool(), Messages()
+    handled_ns: list[int] = []
+
+    def paced(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
         begin_ns = time.monotonic_ns()
-        responses = served.channel.unary_stream(STREAM)(b"x", wait_for_ready=True)
-        seen_ns.extend(time.monotonic_ns() for _ in responses)
+        for seconds in PAUSES_SECONDS:
+            time.sleep(seconds)
+            messages.give()
+            yield b"next"
+            messages.taken()
+        handled_ns.append(time.monotonic_ns() - begin_ns)
+
+    handler: Any = grpc.unary_stream_rpc_method_handler(paced)
+    with serving_from(pool, {"Stream": handler}) as channel:
+        begin_ns = time.monotonic_ns()
+        assert list(channel.unary_stream(STREAM)(b"x")) == [b"next"] * len(PAUSES_SECONDS)
         (request,), events = finished(ring_dir)
 
-    gaps_ns = [later - earlier for earlier, later in pairwise(seen_ns)]
-    counts = [sum(column) for column in zip(*(event.gaps for event in events), strict=True)]
-    expected = [0] * len(counts)
-    for seconds in GAPS_SECONDS:
-        expected[bucket(seconds)] += 1
-    assert counts == expected
-    assert sum(e.gap_ns for e in events) == pytest.approx(sum(gaps_ns), abs=5e6)
+    (task,) = pool.tasks
     (first_ns,) = [e.first_message_ns for e in events if e.first_message_ns]
-    assert first_ns <= seen_ns[0] - begin_ns
-    assert first_ns == pytest.approx(seen_ns[0] - begin_ns, abs=25e6)  # the connection is new
-    assert sum(e.sent for e in events) == 1 + len(GAPS_SECONDS)
-    assert len(events) > 1  # it lasts for two seconds, and is seen while it runs
-    assert request.handler_ns / 1e9 == pytest.approx(FIRST_SECONDS + sum(GAPS_SECONDS), rel=0.05)
+    assert messages.given_ns[0] - task.submitted_ns <= first_ns
+    assert first_ns <= messages.taken_ns[0] - begin_ns
+    gap_ns = sum(event.gap_ns for event in events)
+    assert messages.shortest_whole_ns() <= gap_ns <= messages.longest_whole_ns()
+    counts = [sum(column) for column in zip(*(event.gaps for event in events), strict=True)]
+    assert sum(counts) == len(PAUSES_SECONDS) - 1
+    for bound_ns, below in zip(GAP_BOUNDS_NS, accumulate(counts), strict=False):
+        surely = sum(gap <= bound_ns for gap in messages.longest_gaps_ns())
+        perhaps = sum(gap <= bound_ns for gap in messages.shortest_gaps_ns())
+        assert surely <= below <= perhaps, bound_ns
+    assert sum(event.sent for event in events) == len(PAUSES_SECONDS)
+    assert len(events) > 1  # it lasts for more than a second, and is seen while it runs
+    assert handled_ns[0] <= request.handler_ns <= task.ended_ns - task.begun_ns
 
 
 def echo_all(requests: Iterator[bytes], _context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -162,19 +162,26 @@ def test_a_stream_that_its_client_leaves_is_over_when_the_handler_is(
 
 def test_a_message_that_came_too_late_was_not_sent(probe: ProcessProbe, ring_dir: Path) -> None:
     """It is dropped: the client had given up before the first."""
-    over = threading.Event()
+    late = threading.Event()
 
-    def late(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        context.add_callback(over.set)
-        assert over.wait(LIMIT_SECONDS)
+    def too_late(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        over = threading.Event()
+        if context.add_callback(over.set):
+            assert over.wait(LIMIT_SECONDS)
+        late.set()
         yield b"too late"
 
-    with serving({"Stream": grpc.unary_stream_rpc_method_handler(late)}) as served:
+    def expires() -> bool:
         with pytest.raises(grpc.RpcError):
             list(served.channel.unary_stream(STREAM)(b"x", timeout=0.2))
-        ring = ring_with(ring_dir, lambda found: found.requests())
-    (request,) = ring.requests()
-    assert GRPC_CODES[request.status] == "DEADLINE_EXCEEDED"
+        return late.is_set()
+
+    with serving({"Stream": grpc.unary_stream_rpc_method_handler(too_late)}) as served:
+        assert until(expires)
+        ring = ring_with(
+            ring_dir, lambda found: any(r.flags & FLAG_BEHAVIOUR_CALLED for r in found.requests())
+        )
+    assert {GRPC_CODES[r.status] for r in ring.requests()} == {"DEADLINE_EXCEEDED"}
     assert streams(ring) == []
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from pinchpoint.schema.events import FLAG_SHARED_FORWARD, FORWARD_OUTSIDE
 from pinchpoint.schema.terms import STAGE_INDEX
 from tests.support.rings import ring_with
 from tests.support.servers import SERVICE, serving, unary
+from tests.support.truth import NotingPool, serving_from
 from tests.support.waiting import LIMIT_SECONDS
 
 torch: Any = pytest.importorskip("torch")
@@ -32,14 +31,21 @@ FORWARD_SECONDS = 0.1
 
 
 class Slow(nn.Module):  # type: ignore[misc]  # torch may be missing, so it is Any
-    """Waits as one does for a device."""
+    """Waits as one does for a device.
+
+    Attributes:
+        spans: first and last line of every forward, in nanoseconds.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
+        self.spans: list[tuple[int, int]] = []
 
     def forward(self, inputs: Any) -> Any:
+        begin_ns = time.monotonic_ns()
         time.sleep(FORWARD_SECONDS)
+        self.spans.append((begin_ns, time.monotonic_ns()))
         return inputs * self.weight
 
 
@@ -47,43 +53,53 @@ class Batcher:
     """Gathers requests and runs the model for all of them, in a thread of its own.
 
     Attributes:
-        measured: of every request in order: seconds from its arrival here to the forward, and in
-            the forward.
-        forwards: how often the model has run.
+        model: what it runs.
+        came_ns: when each request came, in the order of the rounds.
+        spans: before and after every call of the model.
     """
 
     def __init__(self, model: Any) -> None:
-        self._model = model
-        self._queue: queue.Queue[tuple[float, Future[bytes]] | None] = queue.Queue()
-        self.measured: list[tuple[float, float]] = []
-        self.forwards = 0
+        self.model = model
+        self.came_ns: list[int] = []
+        self.spans: list[tuple[int, int]] = []
+        self._closed = False
+        lock = threading.Lock()
+        self._arrived, self._done = threading.Condition(lock), threading.Condition(lock)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def __call__(self, _request: bytes, _context: grpc.ServicerContext) -> bytes:
-        done: Future[bytes] = Future()
-        self._queue.put((time.monotonic(), done))
-        return done.result(LIMIT_SECONDS)
+    def __call__(self, request: bytes, _context: grpc.ServicerContext) -> bytes:
+        came_ns = time.monotonic_ns()
+        with self._arrived:
+            self.came_ns.append(came_ns)
+            self._arrived.notify()
+            rounds = len(self.spans) + 1
+            assert self._done.wait_for(lambda: len(self.spans) == rounds, LIMIT_SECONDS)
+        return request
 
     def close(self) -> None:
         """End the thread."""
-        for _ in range(BATCH):
-            self._queue.put(None)
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify()
         self._thread.join(LIMIT_SECONDS)
 
     def _run(self) -> None:
-        while True:
-            batch = [item for item in (self._queue.get() for _ in range(BATCH)) if item]
-            if len(batch) < BATCH:
-                return
+        while self._gather():
             time.sleep(GATHER_SECONDS)
-            began = time.monotonic()
-            self._model(torch.ones(BATCH, 2))
-            ended = time.monotonic()
-            self.forwards += 1
-            self.measured += [(began - arrived, ended - began) for arrived, _ in batch]
-            for _, done in batch:
-                done.set_result(b"y")
+            begin_ns = time.monotonic_ns()
+            self.model(torch.ones(BATCH, 2))
+            end_ns = time.monotonic_ns()
+            with self._done:
+                self.spans.append((begin_ns, end_ns))
+                self._done.notify_all()
+
+    def _gather(self) -> bool:
+        """Whether a batch is there; all of its requests stand still by then."""
+        with self._arrived:
+            full = (len(self.spans) + 1) * BATCH
+            self._arrived.wait_for(lambda: self._closed or len(self.came_ns) == full)
+            return not self._closed
 
 
 @pytest.fixture
@@ -97,25 +113,34 @@ def test_the_wait_for_the_batch_and_the_forward_are_told_apart(
     probe: ProcessProbe, ring_dir: Path, batcher: Batcher
 ) -> None:
     """And the forward is counted once, however many requests share it."""
-    with serving({"Run": unary(batcher)}, workers=BATCH) as served:
-        call = served.channel.unary_unary(f"/{SERVICE}/Run")
+    pool = NotingPool(BATCH)
+    with serving_from(pool, {"Run": unary(batcher)}) as channel:
+        call = channel.unary_unary(f"/{SERVICE}/Run")
         for _ in range(ROUNDS):
             for future in [call.future(b"x") for _ in range(BATCH)]:
-                assert future.result(LIMIT_SECONDS) == b"y"
+                assert future.result(LIMIT_SECONDS) == b"x"
         ring = ring_with(ring_dir, lambda found: len(found.details) == ROUNDS * BATCH)
 
     assert len(ring.requests()) == len(ring.details) == ROUNDS * BATCH
-    assert batcher.forwards == ROUNDS
-    assert len(ring.forwards()) == ROUNDS
+    assert len(batcher.spans) == len(ring.forwards()) == ROUNDS
     assert all(f.flags & FORWARD_OUTSIDE and f.batch_size == BATCH for f in ring.forwards())
     assert all(r.flags & FLAG_SHARED_FORWARD for r in ring.requests())
     assert {(r.batch_size, r.forwards) for r in ring.requests()} == {(BATCH, 1)}
     assert {ring.text(request.model_id) for request in ring.requests()} == {"Slow"}
 
-    for place, name in ((0, "batch_wait"), (1, "forward")):
-        seen = sum(detail.stages[STAGE_INDEX[name]].wall_ns for detail in ring.details) / 1e9
-        measured = sum(measurement[place] for measurement in batcher.measured)
-        assert seen == pytest.approx(measured, rel=0.15), name
+    def seen_ns(stage: str) -> int:
+        return sum(detail.stages[STAGE_INDEX[stage]].wall_ns for detail in ring.details)
+
+    # Sums, because nobody knows which worker had which request of a round.
+    forwarding_ns = BATCH * sum(begin for begin, _ in batcher.spans)
+    busy_ns = sum(task.own_ns for task in pool.tasks)
+    in_forward_ns = BATCH * sum(begin for begin, _ in batcher.model.spans)
+    begun_ns = sum(task.begun_ns for task in pool.tasks)
+    assert forwarding_ns - sum(batcher.came_ns) - busy_ns <= seen_ns("batch_wait")
+    assert seen_ns("batch_wait") <= in_forward_ns - begun_ns
+    inside_ns = BATCH * sum(end - begin for begin, end in batcher.model.spans)
+    around_ns = BATCH * sum(end - begin for begin, end in batcher.spans)
+    assert inside_ns <= seen_ns("forward") <= around_ns
 
 
 def test_a_handler_beside_a_busy_model_is_not_given_its_forward(

@@ -5,19 +5,27 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from pinchpoint.dump import Dump
 from pinchpoint.expose.collect import SnapshotCollector
+from pinchpoint.expose.negotiate import DEFAULT_ESCAPING
+from pinchpoint.expose.protobuf import encode
 from pinchpoint.expose.state import PublishedState
 from pinchpoint.pipeline import Pipeline
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.ring.layout import HEADER_BYTES, Header, RingError, pack_header, plan
 from pinchpoint.ring.reader import HOLE_PATIENCE_NS, Loss, RingReader
 from pinchpoint.schema.events import Event, RequestDetail
@@ -47,6 +55,8 @@ from tests.support import records
 COUNTS = (8, 4, 4)
 SEGMENTS = plan(COUNTS)
 BODY_BYTES = Header(VERSION, 1, 1, 1, "", SEGMENTS).file_bytes - HEADER_BYTES
+OPTIONS = PipelineOptions(native_histograms=True, stage_histograms=True)
+"""Everything that can be exposed."""
 UNPACK = (unpack_event, unpack_detail, unpack_name)
 
 
@@ -151,7 +161,7 @@ def test_whatever_the_records_the_agent_goes_on_and_can_be_scraped(
     observed: Iterable[tuple[int, Record]],
 ) -> None:
     """Any values that the format allows, from sources that come and go."""
-    pipeline, dump = Pipeline(), Dump()
+    pipeline, dump = Pipeline(OPTIONS), Dump()
     for second, (source, record) in enumerate(observed, 1):
         for observation in (
             Observation(source, record),
@@ -159,8 +169,18 @@ def test_whatever_the_records_the_agent_goes_on_and_can_be_scraped(
         ):
             assert "\n" not in dump.line(observation)
             pipeline.feed(observation)
+    collector = SnapshotCollector(PublishedState(pipeline.snapshot(AgentFacts())))
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(SnapshotCollector(PublishedState(pipeline.snapshot(AgentFacts()))))
-    text = generate_latest(registry).decode()
-    scraped = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    assert len({(s.name, *sorted(s.labels.items())) for s in scraped}) == len(scraped)
+    registry.register(collector)
+    in_text = series(text_string_to_metric_families(generate_latest(registry).decode()))
+    openmetrics = exposition.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    assert series(openmetrics_families(openmetrics)) == in_text  # type: ignore[no-untyped-call]
+    assert encode(collector.filled(), DEFAULT_ESCAPING)
+
+
+def series(families: Iterable[Metric]) -> set[Hashable]:
+    """Names and labels of the samples, of which no two are the same."""
+    samples = [s for family in families for s in family.samples]
+    found: set[Hashable] = {(s.name, *sorted(s.labels.items())) for s in samples}
+    assert len(found) == len(samples)
+    return found

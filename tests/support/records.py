@@ -80,6 +80,8 @@ DETAILS = st.builds(
     U64,
     U64,
     st.tuples(*[st.builds(StageTime, U64, U64, U64)] * len(STAGES)),
+    st.integers(0, 2**16 - 1),
+    st.integers(0, 2**128 - 1),
 )
 
 _LAYOUTS: dict[type, tuple[Struct, int, tuple[int, ...]]] = {
@@ -111,11 +113,14 @@ def pack_event(sequence: int, event: Event) -> bytes:
 
 def pack_detail(sequence: int, detail: RequestDetail) -> bytes:
     """The slot of a sampled request."""
-    head = detail[:9]
+    status = detail[:2]
+    head = detail[2:9]
     sizes = [
         wire.UNKNOWN_BYTES if size is None else size
         for size in (detail.request_bytes, detail.response_bytes)
     ]
     switches = detail.voluntary_switches, detail.involuntary_switches
     stages = [value for stage in detail.stages for value in stage]
-    return wire.DETAIL.pack(sequence, wire.KIND_DETAIL, *head, *sizes, *switches, *stages, sequence)
+    trace = detail.trace_id >> 64, detail.trace_id % 2**64
+    values = (*status, detail.flags, *head, *sizes, *switches, *trace, *stages)
+    return wire.DETAIL.pack(sequence, wire.KIND_DETAIL, *values, sequence)

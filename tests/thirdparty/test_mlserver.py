@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.processes import Program
 from tests.integration.scraping import Metrics
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 from tests.thirdparty.environment import BIN, PYTHON, SERVERS, is_listening, run, unused_port
 from tests.thirdparty.observed import Observed, counts, is_whole
 
@@ -63,7 +63,8 @@ class MLServer:
 
     def own_count(self) -> Metrics:
         """Its own metrics, by py-grpc-prometheus and starlette_exporter."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as response:
+        url = f"http://127.0.0.1:{self.metrics}/metrics"
+        with urllib.request.urlopen(url, timeout=LIMIT_SECONDS) as response:
             return Metrics(text_string_to_metric_families(response.read().decode()))
 
     def quiet(self) -> bool:

@@ -21,7 +21,7 @@ from pinchpoint.ring.housekeeping import DEAD_RING_KEPT_SECONDS
 from tests.integration.processes import Program, programs
 from tests.integration.scraping import Metrics
 from tests.support.rings import contents
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 from tests.thirdparty import environment
 from tests.thirdparty.environment import PYTHON, SERVERS, unused_port
 from tests.thirdparty.observed import Observed, counts, is_whole, ring_pids, under_the_probe
@@ -70,7 +70,7 @@ class Caller:
 
     def call(self) -> int:
         """One RPC: the worker that has answered it."""
-        worker = int(self._who(b"", timeout=30))
+        worker = int(self._who(b"", timeout=LIMIT_SECONDS))
         self.answers[worker] += 1
         return worker
 
@@ -94,7 +94,7 @@ class Caller:
         """Stop calling."""
         self._ending.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(LIMIT_SECONDS)
         self._channel.close()
 
 

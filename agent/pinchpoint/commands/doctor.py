@@ -81,7 +81,9 @@ def _environment() -> Iterator[tuple[str, str]]:
 
 
 def _agent() -> str:
-    missing = [name for name in ("prometheus-client", "psutil") if not _version(name)]
+    missing = [
+        name for name in ("bcrypt", "prometheus-client", "psutil", "PyYAML") if not _version(name)
+    ]
     if not missing:
         return "can run here"
     return f"{' and '.join(missing)} missing: pip install 'pinchpoint[agent]'"

@@ -11,14 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pinchpoint.commands.agent import add_record_argument, default_ring_directory
+from pinchpoint.commands.agent import COMPANION_ADDRESS, default_ring_directory
 from pinchpoint.commands.children import Children, shell_code
 from pinchpoint.commands.companion import Companion
+from pinchpoint.config.flags import FILE, FLAGGED, add_flags, given_flags
+from pinchpoint.config.model import FILE_FLAG
 from pinchpoint.errors import CommandError, RingDirectoryError, UsageError
 from pinchpoint.probe.activate import RING_DIR
 
-DEFAULT_ADDRESS = "127.0.0.1:10061"
 SHARED_MEMORY = Path("/dev/shm")
+RINGS = "ring_directory"
+PRIVATE = "a private one, removed at the end; with --no-agent that of `pinchpoint agent`"
 INJECT = Path(__file__).resolve().parent.parent / "inject"
 
 
@@ -27,10 +30,7 @@ class RunCommand:
 
     name = "run"
     help = "run a server with the probe in it, and the agent beside it"
-    usage = (
-        "pinchpoint run [--web.listen-address HOST:PORT] [--ring-dir DIR] [--record FILE]\n"
-        "                      [--no-agent] -- COMMAND [ARGUMENT ...]"
-    )
+    usage = "pinchpoint run [OPTION ...] [--no-agent] -- COMMAND [ARGUMENT ...]"
     description = """\
 Runs COMMAND with the probe in every Python process that it starts, and the agent beside it until
 it ends. Nothing of the server has to be changed:
@@ -45,20 +45,7 @@ pinchpoint.install() themselves. Signals are passed on, and the exit code is the
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
-        parser.add_argument(
-            "--web.listen-address",
-            dest="listen_address",
-            metavar="HOST:PORT",
-            help=f"where the agent serves (default: {DEFAULT_ADDRESS})",
-        )
-        parser.add_argument(
-            "--ring-dir",
-            metavar="DIR",
-            type=Path,
-            help="an existing directory for the rings (default: a private one, removed at the "
-            f"end; with --no-agent ${RING_DIR} or the default of `pinchpoint agent`)",
-        )
-        add_record_argument(parser)
+        add_flags(parser, {"web.listen_address": COMPANION_ADDRESS, RINGS: PRIVATE})
         parser.add_argument(
             "--no-agent", action="store_true", help="start no agent: a sidecar reads the rings"
         )
@@ -70,16 +57,18 @@ pinchpoint.install() themselves. Signals are passed on, and the exit code is the
         command_line: Sequence[str] | None = arguments.command_line
         if arguments.rest or not command_line:
             raise UsageError("write -- and the command last: pinchpoint run -- python server.py")
-        if arguments.no_agent and (arguments.record or arguments.listen_address):
+        options = _agent_options(arguments)
+        if arguments.no_agent and options:
+            names = ", ".join(option.partition("=")[0] for option in options)
             raise UsageError(
-                "--record and --web.listen-address are the agent's: give them to the sidecar, or "
-                "leave out --no-agent"
+                f"these options are the agent's: {names}; give them to the sidecar, or leave out "
+                "--no-agent"
             )
         children = Children()
         with _ring_directory(arguments) as ring_directory:
             if arguments.no_agent:
                 return _run(children, command_line, ring_directory, None)
-            companion = Companion(children, _agent_options(arguments, ring_directory))
+            companion = Companion(children, [*options, f"--ring-dir={ring_directory}"])
             try:
                 return _run(children, command_line, ring_directory, companion)
             finally:
@@ -121,19 +110,20 @@ def _not_started(command: str, error: OSError) -> CommandError:
     )
 
 
-def _agent_options(arguments: argparse.Namespace, ring_directory: Path) -> list[str]:
-    address = arguments.listen_address or DEFAULT_ADDRESS
-    options = [f"--web.listen-address={address}", f"--ring-dir={ring_directory}"]
-    if arguments.record is not None:
-        options.append(f"--record={arguments.record}")
-    return options
+def _agent_options(arguments: argparse.Namespace) -> list[str]:
+    """What was given of the agent's own options; the rings are ours to place."""
+    file = vars(arguments)[FILE]
+    given = given_flags(arguments)
+    options = [f"{s.flag}={given[s.key]}" for s in FLAGGED if s.key in given and s.key != RINGS]
+    return [f"{FILE_FLAG}={file}", *options] if file else options
 
 
 @contextmanager
 def _ring_directory(arguments: argparse.Namespace) -> Iterator[Path]:
     """The directory for the rings; a private one is removed at the end."""
-    if arguments.ring_dir is not None:
-        yield _checked(arguments.ring_dir.absolute())
+    given = vars(arguments)[RINGS]
+    if given is not None:
+        yield _checked(Path(given).absolute())
     elif arguments.no_agent:
         yield default_ring_directory().absolute()
     else:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from pinchpoint.samplers.cgroup import CgroupSampler
 from pinchpoint.samplers.kernel_wait import KernelView, KernelWait
+from pinchpoint.samplers.nvml import NvmlSampler
+from pinchpoint.samplers.nvml_driver import NO_DRIVER, has_driver
 from pinchpoint.samplers.pressure import PressureSampler
 from pinchpoint.samplers.process import ProcessSampler
 from pinchpoint.samplers.python_runtime import GcWatch, Heartbeat, PythonSampler
@@ -18,6 +20,7 @@ from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import (
     CgroupCpuSample,
     CgroupMemorySample,
+    GpuSample,
     PressureSample,
     ProcessSample,
     Sample,
@@ -46,6 +49,7 @@ def read_sources() -> Iterator[Reading]:
     yield _read(PressureSampler(names.intern), lambda samples: _pressure(samples, names))
     yield _python()
     yield _stacks()
+    yield _nvml(names)
 
 
 class _Names:
@@ -150,3 +154,20 @@ def _stacks() -> Reading:
         )
         return Reading("stacks", "stacks", True, detail)
     return Reading("stacks", "stacks", True, "code locations, and what threads wait for")
+
+
+def _nvml(names: _Names) -> Reading:
+    if not has_driver():
+        return Reading("nvml", "nvml", False, NO_DRIVER)
+    sampler = NvmlSampler(names.intern)
+    try:
+        return _read(sampler, lambda samples: _gpus(samples, names))
+    finally:
+        sampler.close()
+
+
+def _gpus(samples: Sequence[Sample], names: _Names) -> str:
+    gpus = [sample for sample in samples if isinstance(sample, GpuSample)]
+    return ", ".join(
+        f"{names.texts[int(gpu.product_id or 0)]} ({names.texts[gpu.instance]})" for gpu in gpus
+    )

@@ -47,7 +47,7 @@ class Traffic:
     p50_seconds: float | None = None
     p95_seconds: float | None = None
     p99_seconds: float | None = None
-    in_flight: int = 0
+    in_flight: int | None = 0
     queued: int | None = None
     workers: int | None = None
     workers_busy: float | None = None

@@ -530,7 +530,8 @@ def hot_layer(layers: dict[str, dict[str, float]]) -> tuple[str, str, float] | N
 
 
 def _material(gain: Gain) -> bool:
-    return gain.mean_ratio >= GAIN_MIN or (gain.p95_ratio >= GAIN_MIN and gain.mean_ratio > 0.05)
+    p95_ratio = gain.p95_ratio or 0.0
+    return gain.mean_ratio >= GAIN_MIN or (p95_ratio >= GAIN_MIN and gain.mean_ratio > 0.05)
 
 
 def _immaterial(label: labels.Label, gain: Gain) -> RuledOut:

@@ -33,10 +33,11 @@ class Outcome(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """What a change would bring; an upper bound. `trusted`: the factual replay agreed."""
+    """What a change would bring; an upper bound. `trusted`: the factual replay agreed. None where
+    nothing is known of single requests."""
 
     mean_ratio: float
-    p95_ratio: float
+    p95_ratio: float | None
     utilization_after: float
     trusted: bool
 

@@ -115,6 +115,13 @@ QUEUE_RHO_AFTER = 0.80
 RUNQUEUE_SHARE = 0.15
 """Run-queue wait above this share means that the CPUs are not idle for this process."""
 
+SERVED_READINGS_MIN = 3
+"""Readings of a server's own metrics in a window, before they say that a queue stands."""
+
+SERVED_BUSY_RATIO = 0.80
+"""Share of a server's places that are taken on average when it is as good as full: the same
+20 % that the headroom of any other server is judged by (DESIGN 5)."""
+
 REPLAY_TOLERANCE = 0.25
 """The factual replay must give the observed mean within this (DETECTOR 4.8)."""
 

@@ -7,7 +7,8 @@ label's hysteresis takes its look. The state follows in this order:
 
 1. `bottleneck`: some label is active. Exactly one is primary.
 2. `unknown`: no process is attached, or one has fallen silent; slow, and nothing explains
-   it; or requests are stuck and none completes.
+   it; or requests are stuck and none completes. Where no probe has seen enough requests to
+   judge by, a server that is read by its own metrics has its say (`served`).
 3. `idle`: fewer than 4 requests in the window and nothing in flight.
 4. `healthy`.
 
@@ -27,11 +28,12 @@ from pinchpoint.detect.circumstances import Circumstances, consider
 from pinchpoint.detect.confirm import Hysteresis
 from pinchpoint.detect.decomposition import Decomposition, decompose
 from pinchpoint.detect.features import Features, Traffic, extract
-from pinchpoint.detect.findings import Found, RuledOut
+from pinchpoint.detect.findings import Finding, Found, RuledOut
 from pinchpoint.detect.labels import LABELS
 from pinchpoint.detect.mechanisms import MECHANISMS
 from pinchpoint.detect.rank import order, rank
 from pinchpoint.detect.reference import Figures, Reference, figures
+from pinchpoint.detect.served import Served, consider_served
 from pinchpoint.detect.thresholds import (
     COMPARED_MIN,
     HARM_RATIO,
@@ -115,12 +117,15 @@ class Detector:
         circumstances = None
         if traffic.requests >= REQUESTS_MIN:
             circumstances = consider(features, reference)
-        found: list[Found] = []
-        ruled_out: list[RuledOut] = []
+        findings: list[Finding] = []
+        served: Served | None = None
         if circumstances is not None:
-            found, ruled_out = rank([mechanism(circumstances) for mechanism in MECHANISMS])
+            findings = [mechanism(circumstances) for mechanism in MECHANISMS]
+        elif served := consider_served(self._window):
+            findings, traffic = [served.finding], served.traffic
+        found, ruled_out = rank(findings)
         active = self._settle(tick.time_ns, found)
-        state, reason = self._state(features, circumstances, active)
+        state, reason = self._state(features, circumstances, served, active)
         self._learn(tick.time_ns, state, features)
         return Verdict(
             time_ns=tick.time_ns,
@@ -152,7 +157,11 @@ class Detector:
         return tuple(Active(self._latest[name], self._labels[name].since_ns) for name in active)
 
     def _state(
-        self, features: Features, c: Circumstances | None, active: tuple[Active, ...]
+        self,
+        features: Features,
+        c: Circumstances | None,
+        served: Served | None,
+        active: tuple[Active, ...],
     ) -> tuple[str, str]:
         traffic = features.traffic
         self._slow.look(self._looked_ns, c is not None and _slow(c))
@@ -163,6 +172,8 @@ class Detector:
         if self._window.silent_ns() >= SILENCE_NS:
             seconds = self._window.silent_ns() / 1e9
             return "unknown", f"a serving process has said nothing for {seconds:.0f} s: it hangs"
+        if served is not None:
+            return served.state, served.reason
         if traffic.requests < REQUESTS_MIN:
             if not traffic.in_flight:
                 return "idle", f"{traffic.requests} requests in the last 10 s"

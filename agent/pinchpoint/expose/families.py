@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pinchpoint import __version__
 from pinchpoint.expose import readings_families as readings
-from pinchpoint.expose.family import Family, by_label
+from pinchpoint.expose.family import Family, by_label, single
+from pinchpoint.expose.gpu_families import GPU
 from pinchpoint.expose.model_families import MODELS
 from pinchpoint.expose.request_families import HTTP, REQUESTS, RPCS
+from pinchpoint.expose.served_families import SERVED
 from pinchpoint.expose.server_families import SERVER
 from pinchpoint.expose.torch_families import TORCH
 from pinchpoint.expose.verdict_families import VERDICT
@@ -48,6 +50,27 @@ _ITSELF = (
         lambda s: [((), s.agent.ring_errors)],
     ),
     Family(
+        "pinchpoint_names_folded",
+        "counter",
+        "Records of names that got no series of their own because there were too many.",
+        ("kind",),
+        lambda s: by_label(s.folded),
+    ),
+    Family(
+        "pinchpoint_config_last_reload_successful",
+        "gauge",
+        "1 if the configuration was fine when it was last read.",
+        (),
+        lambda s: [((), float(s.agent.config_reload_successful))],
+    ),
+    Family(
+        "pinchpoint_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the configuration was last read and fine, in seconds since the epoch.",
+        (),
+        lambda s: [((), s.agent.config_reload_success_wall_seconds)],
+    ),
+    Family(
         "pinchpoint_rings",
         "gauge",
         "Rings attached: one for each serving process.",
@@ -66,7 +89,7 @@ _ITSELF = (
         "gauge",
         "Resident memory of the agent.",
         (),
-        lambda s: [((), s.agent.resident_bytes)],
+        lambda s: single(s.agent.resident_bytes),
     ),
     Family(
         "pinchpoint_agent_start_time_seconds",
@@ -84,17 +107,23 @@ _ITSELF = (
     ),
 )
 
-FAMILIES: tuple[Family, ...] = (
-    *RPCS,
-    *HTTP,
-    *REQUESTS,
-    *SERVER,
-    *MODELS,
-    *TORCH,
-    *readings.PROCESS,
-    *readings.CONTAINER,
-    *readings.PYTHON,
-    *VERDICT,
-    *_ITSELF,
-    *readings.PROBE,
+GROUPS: tuple[tuple[str, tuple[Family, ...]], ...] = (
+    ("gRPC, as go-grpc-middleware names it", RPCS),
+    ("HTTP, as OpenTelemetry names it", HTTP),
+    ("Requests and where their time goes", REQUESTS),
+    ("The server now", SERVER),
+    ("Servers by their own metrics", SERVED),
+    ("Models", MODELS),
+    ("torch's settings", TORCH),
+    ("GPUs", GPU),
+    ("Serving processes", readings.PROCESS),
+    ("Container", readings.CONTAINER),
+    ("Python", readings.PYTHON),
+    ("Machine", readings.HOST),
+    ("The verdict", VERDICT),
+    ("The agent", _ITSELF),
+    ("The probe", readings.PROBE),
 )
+"""All families but those of scraping itself, by what they tell of."""
+
+FAMILIES: tuple[Family, ...] = tuple(family for _, families in GROUPS for family in families)

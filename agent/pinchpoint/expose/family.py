@@ -9,6 +9,18 @@ from typing import Literal
 from pinchpoint.snapshot import Histogram, Snapshot
 
 Kind = Literal["counter", "gauge", "histogram"]
+Stability = Literal["stable", "experimental"]
+UNITS = (
+    "bytes_per_second",
+    "seconds",
+    "bytes",
+    "ratio",
+    "celsius",
+    "watts",
+    "joules",
+    "hertz",
+    "cores",
+)
 Labels = tuple[str, ...]
 Point = tuple[Labels, "float | Histogram"]
 """Label values, in the family's order, and the value."""
@@ -25,6 +37,7 @@ class Family:
         help: one sentence.
         labels: names of the labels.
         points: the series of a snapshot; none for what is absent.
+        stability: whether name, labels and meaning are kept, or may change.
     """
 
     name: str
@@ -32,6 +45,12 @@ class Family:
     help: str
     labels: Labels
     points: PointsOf
+    stability: Stability = "stable"
+
+    @property
+    def unit(self) -> str:
+        """The base unit that the name ends with, "" for a plain number."""
+        return next((unit for unit in UNITS if self.name.endswith(f"_{unit}")), "")
 
 
 def single(value: float | None) -> Iterable[Point]:

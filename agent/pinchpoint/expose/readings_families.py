@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pinchpoint.expose.family import Family, Point, single
+from pinchpoint.expose.family import Family, Point, PointsOf, single
 from pinchpoint.expose.reading import NS, counter, gauge, named
 from pinchpoint.pipeline.buckets import FINE_SECONDS
 from pinchpoint.snapshot import Histogram, Snapshot
@@ -17,14 +17,19 @@ def _pressure(snapshot: Snapshot) -> Iterable[Point]:
             yield (resource, kind, scope), value * NS
 
 
-def _event_loop_lag(snapshot: Snapshot) -> Iterable[Point]:
-    counts = [
-        snapshot.counters.get(("LoopSample", "", f"lag_{number}"), 0.0)
-        for number in range(len(FINE_SECONDS) + 1)
-    ]
-    total_ns = snapshot.counters.get(("LoopSample", "", "lag_ns"))
-    if total_ns is not None:
-        yield (), Histogram(FINE_SECONDS, tuple(map(round, counts)), total_ns * NS)
+def _counted(sample_type: str, field: str) -> PointsOf:
+    """The histogram of a sample that is counted by `terms.GAP_BOUNDS_NS` where it is taken."""
+
+    def points(snapshot: Snapshot) -> Iterable[Point]:
+        counts = [
+            snapshot.counters.get((sample_type, "", f"{field}_{number}"), 0.0)
+            for number in range(len(FINE_SECONDS) + 1)
+        ]
+        total_ns = snapshot.counters.get((sample_type, "", f"{field}_ns"))
+        if total_ns is not None:
+            yield (), Histogram(FINE_SECONDS, tuple(map(round, counts)), total_ns * NS)
+
+    return points
 
 
 def _probe_cpu(snapshot: Snapshot) -> Iterable[Point]:
@@ -87,6 +92,16 @@ PROCESS: tuple[Family, ...] = (
         ("ProcessSample", "threads", 1, ()),
     ),
     gauge(
+        "pinchpoint_process_open_fds",
+        "Open file descriptors of the serving processes.",
+        ("ProcessSample", "open_files", 1, ()),
+    ),
+    gauge(
+        "pinchpoint_process_max_fds",
+        "The fewest descriptors that a serving process may open.",
+        ("ProcessSample", "open_files_limit", 1, ()),
+    ),
+    gauge(
         "pinchpoint_process_start_time_seconds",
         "Start of the youngest serving process, in seconds since the epoch.",
         ("ProcessSample", "start_wall_ns", NS, ()),
@@ -144,6 +159,38 @@ CONTAINER: tuple[Family, ...] = (
         "Memory limit of the container.",
         ("CgroupMemorySample", "limit_bytes", 1, ()),
     ),
+    gauge(
+        "pinchpoint_container_memory_anonymous_bytes",
+        "Memory of the container that no file backs.",
+        ("CgroupMemorySample", "anonymous_bytes", 1, ()),
+    ),
+    gauge(
+        "pinchpoint_container_memory_file_bytes",
+        "Page cache charged to the container.",
+        ("CgroupMemorySample", "file_bytes", 1, ()),
+    ),
+    gauge(
+        "pinchpoint_container_memory_swap_bytes",
+        "Memory of the container that is swapped out.",
+        ("CgroupMemorySample", "swap_bytes", 1, ()),
+    ),
+    gauge(
+        "pinchpoint_container_memory_peak_bytes",
+        "The most memory that was ever charged to the container.",
+        ("CgroupMemorySample", "peak_bytes", 1, ()),
+    ),
+    counter(
+        "pinchpoint_container_memory_limit_hits",
+        "Times that memory had to be reclaimed because the container was at its limit.",
+        (),
+        ("CgroupMemorySample", "limit_hits", 1, ()),
+    ),
+    counter(
+        "pinchpoint_container_memory_high_events",
+        "Times that the container was slowed down because it was above memory.high.",
+        (),
+        ("CgroupMemorySample", "high_events", 1, ()),
+    ),
     counter(
         "pinchpoint_container_oom_kills",
         "Processes of the container killed for want of memory.",
@@ -156,6 +203,31 @@ CONTAINER: tuple[Family, ...] = (
         "Pressure stall time: some or all (full) tasks waited for the resource.",
         ("resource", "kind", "scope"),
         _pressure,
+    ),
+)
+
+HOST: tuple[Family, ...] = (
+    gauge("pinchpoint_host_cpus", "CPUs of the machine.", ("HostSample", "cpus", 1, ())),
+    counter(
+        "pinchpoint_host_cpu_seconds",
+        "CPU time of the machine: used by anyone, taken by its hypervisor, idle for storage.",
+        ("mode",),
+        ("HostSample", "busy_ns", NS, ("busy",)),
+        ("HostSample", "steal_ns", NS, ("steal",)),
+        ("HostSample", "iowait_ns", NS, ("iowait",)),
+    ),
+    gauge("pinchpoint_host_load1", "Load average, 1 minute.", ("HostSample", "load_1", 1, ())),
+    gauge("pinchpoint_host_load5", "Load average, 5 minutes.", ("HostSample", "load_5", 1, ())),
+    gauge("pinchpoint_host_load15", "Load average, 15 minutes.", ("HostSample", "load_15", 1, ())),
+    gauge(
+        "pinchpoint_host_memory_total_bytes",
+        "Memory of the machine.",
+        ("HostSample", "memory_total_bytes", 1, ()),
+    ),
+    gauge(
+        "pinchpoint_host_memory_available_bytes",
+        "Memory of the machine that can be used without swapping.",
+        ("HostSample", "memory_available_bytes", 1, ()),
     ),
 )
 
@@ -178,24 +250,24 @@ PYTHON: tuple[Family, ...] = (
         (),
         ("PythonSample", "late_beats", 1, ()),
     ),
-    counter(
-        "pinchpoint_gc_pause_seconds",
-        "Time that Python's cyclic collector stopped the serving processes.",
-        (),
-        ("PythonSample", "gc_pause_ns", NS, ()),
+    gauge(
+        "pinchpoint_gil_enabled",
+        "1 if the interpreter lock is on in any serving process.",
+        ("PythonSample", "gil_enabled", 1, ()),
     ),
-    counter(
-        "pinchpoint_gc_collections",
-        "Runs of Python's cyclic collector.",
+    Family(
+        "pinchpoint_gc_pause_seconds",
+        "histogram",
+        "How long Python's cyclic collector stopped a serving process.",
         (),
-        ("PythonSample", "gc_collections", 1, ()),
+        _counted("GcSample", "pause"),
     ),
     Family(
         "pinchpoint_event_loop_lag_seconds",
         "histogram",
         "How late the timers of the event loops ran.",
         (),
-        _event_loop_lag,
+        _counted("LoopSample", "lag"),
     ),
 )
 

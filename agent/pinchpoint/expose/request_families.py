@@ -157,17 +157,11 @@ REQUESTS: tuple[Family, ...] = (
     ),
     Family(
         "pinchpoint_request_stage_seconds",
-        "counter",
-        "Time in each stage of a request, from the sampled requests weighted to all.",
+        "histogram",
+        "Time in each stage of a request, from the sampled requests weighted to all. Buckets only "
+        "where they are asked for.",
         ("stage",),
-        lambda s: (((stage,), seconds) for stage, (_, seconds) in sorted(s.stage_seconds.items())),
-    ),
-    Family(
-        "pinchpoint_request_stages",
-        "counter",
-        "Requests that went through each stage, from the sampled requests weighted to all.",
-        ("stage",),
-        lambda s: (((stage,), count) for stage, (count, _) in sorted(s.stage_seconds.items())),
+        lambda s: (((stage,), histogram) for stage, histogram in sorted(s.stages.items())),
     ),
     Family(
         "pinchpoint_stage_seconds",

@@ -27,7 +27,8 @@ def _whatif(snapshot: Snapshot) -> Iterable[Point]:
         gain, label = active.found.gain, active.found.label.type
         if gain.trusted:
             yield (label, "mean"), gain.mean_ratio
-            yield (label, "p95"), gain.p95_ratio
+            if gain.p95_ratio is not None:
+                yield (label, "p95"), gain.p95_ratio
 
 
 VERDICT: tuple[Family, ...] = (

@@ -3,10 +3,12 @@ a request."""
 
 from __future__ import annotations
 
-from pinchpoint.pipeline.caps import METHODS_MAX
+from pinchpoint.pipeline.caps import Admission
+from pinchpoint.pipeline.costs import Costs
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.pipeline.routes import Route
 from pinchpoint.pipeline.rpcs import Rpcs
-from pinchpoint.schema.events import RequestEvent, StreamEvent
+from pinchpoint.schema.events import RequestDetail, RequestEvent, StreamEvent
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import Name
 from pinchpoint.schema.samples import MethodSample
@@ -33,10 +35,16 @@ class Methods:
 
     Args:
         names: resolves the ids in the records.
+        admission: which methods and routes get series of their own.
+        options: has the bounds.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, admission: Admission, options: PipelineOptions) -> None:
         self._names = names
+        self._admission = admission
+        self._options = options
+        costs = Costs(options)
+        self._series = {True: costs.route, False: costs.rpcs}
         self._methods: dict[Key, Rpcs | Route] = {}
 
     def declare(self, name: Name) -> None:
@@ -52,6 +60,11 @@ class Methods:
     def stream(self, source: int, event: StreamEvent) -> None:
         """Add what went through a stream."""
         self._of(self._names.text(source, event.method_id), event.call_type).stream(event)
+
+    def exemplify(self, source: int, detail: RequestDetail, wall_seconds: float) -> None:
+        """Keep the trace id of a sampled request beside the bucket that it is in."""
+        method = self._of(self._names.text(source, detail.method_id), detail.call_type)
+        method.exemplify(detail, f"{detail.trace_id:032x}", wall_seconds)
 
     def running(self, source: int, sample: MethodSample) -> None:
         """Note how many requests of a method are in flight."""
@@ -81,10 +94,17 @@ class Methods:
 
     def _of(self, text: str, call_type: int) -> Rpcs | Route:
         key = _key(text, call_type)
-        if key not in self._methods and len(self._methods) >= METHODS_MAX:
-            key = _key(OTHER, call_type)
         method = self._methods.get(key)
         if method is None:
-            method = Route(*key[1:]) if key[0] == HTTP_SERVICE else Rpcs(*key)
-            self._methods[key] = method
+            other, series = _key(OTHER, call_type), self._series[key[0] == HTTP_SERVICE]
+            if key != other and not self._admission.admits("methods", key, series):
+                key = other
+                method = self._methods.get(key)
+        if method is None:
+            method = self._methods[key] = self._made(key)
         return method
+
+    def _made(self, key: Key) -> Rpcs | Route:
+        if key[0] == HTTP_SERVICE:
+            return Route(*key[1:], self._admission, self._options)
+        return Rpcs(*key, self._options)

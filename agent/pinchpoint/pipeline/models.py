@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pinchpoint.pipeline.buckets import BATCH_SIZE, FINE_SECONDS, LATENCY_SECONDS, Buckets
-from pinchpoint.pipeline.caps import LAYERS_MAX, MODELS_MAX, capped
+from pinchpoint.pipeline.buckets import BATCH_SIZE, Buckets
+from pinchpoint.pipeline.caps import Admission
+from pinchpoint.pipeline.costs import Costs
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.schema.events import (
     FORWARD_GRAD,
     FORWARD_TRAINING,
@@ -18,12 +20,12 @@ from pinchpoint.snapshot import ModelTotals
 
 
 class _Model:
-    def __init__(self) -> None:
-        self.forward = Buckets(LATENCY_SECONDS)
+    def __init__(self, options: PipelineOptions) -> None:
+        self.forward = Buckets(options.latency_bounds)
         self.batch_size = Buckets(BATCH_SIZE)
         self.with_grad = self.in_training_mode = 0
-        self.enqueue = Buckets(FINE_SECONDS)
-        self.device = Buckets(FINE_SECONDS)
+        self.enqueue = Buckets(options.fine_bounds_seconds)
+        self.device = Buckets(options.fine_bounds_seconds)
         self.layers: Counter[str] = Counter()
         self.samples = 0
         self.last_sample: tuple[int, int] | None = None
@@ -47,10 +49,15 @@ class Models:
 
     Args:
         names: resolves the ids in the records.
+        admission: which models and layers get series of their own.
+        options: has the bounds.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, admission: Admission, options: PipelineOptions) -> None:
         self._names = names
+        self._admission = admission
+        self._options = options
+        self._costs = Costs(options)
         self._models: dict[str, _Model] = {}
 
     def forward(self, source: int, event: ForwardEvent) -> None:
@@ -71,7 +78,8 @@ class Models:
     def layer(self, source: int, event: LayerEvent) -> None:
         """Add a layer's own CPU time in a sampled forward."""
         model = self._model(source, event.model_id)
-        name = capped(self._names.text(source, event.layer_id), model.layers, LAYERS_MAX)
+        text = self._names.text(source, event.layer_id)
+        name = self._admission.name("layers", text, self._costs.layer, within=model)
         model.layers[name] += event.cpu_ns  # nanoseconds: exact sums of integers
         sample = (source, event.sample_id)
         if sample != model.last_sample:
@@ -83,5 +91,9 @@ class Models:
         return tuple(model.freeze(name) for name, model in sorted(self._models.items()))
 
     def _model(self, source: int, model_id: int) -> _Model:
-        name = capped(self._names.text(source, model_id), self._models, MODELS_MAX)
-        return self._models.setdefault(name, _Model())
+        text = self._names.text(source, model_id)
+        name = self._admission.name("models", text, self._costs.model)
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = _Model(self._options)
+        return model

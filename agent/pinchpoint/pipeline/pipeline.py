@@ -9,10 +9,13 @@ from typing import Any
 from pinchpoint.detect.labels import LABELS, STATES
 from pinchpoint.detect.thresholds import HOP_NS
 from pinchpoint.detect.verdict import Detector, Verdict
+from pinchpoint.pipeline.caps import Admission
+from pinchpoint.pipeline.costs import Costs
 from pinchpoint.pipeline.failures import Failures
 from pinchpoint.pipeline.methods import Methods
 from pinchpoint.pipeline.models import Models
 from pinchpoint.pipeline.named_stages import NamedStages
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.pipeline.readings import Readings
 from pinchpoint.pipeline.sampled import Sampled
 from pinchpoint.pipeline.shares import Shares
@@ -42,17 +45,25 @@ from pinchpoint.snapshot import AgentFacts, Snapshot
 
 
 class Pipeline:
-    """Everything that turns observations into what the agent says."""
+    """Everything that turns observations into what the agent says.
 
-    def __init__(self) -> None:
+    Args:
+        options: caps and bounds.
+    """
+
+    def __init__(self, options: PipelineOptions | None = None) -> None:
+        options = options or PipelineOptions()
         self._names = Names()
-        self._methods = Methods(self._names)
+        self._admission = Admission(options.caps, Costs(options).reserved)
+        self._methods = Methods(self._names, self._admission, options)
         self._failures = Failures()
-        self._streams = Streams()
-        self._sampled = Sampled()
-        self._named_stages = NamedStages(self._names)
-        self._models = Models(self._names)
-        self._readings = Readings(self._names)
+        self._streams = Streams(options)
+        stage_bounds = options.fine_bounds_seconds if options.stage_histograms else ()
+        self._sampled = Sampled(stage_bounds)
+        self._named_stages = NamedStages(self._names, self._admission, options)
+        self._models = Models(self._names, self._admission, options)
+        self._readings = Readings(self._names, self._admission)
+        self._wall_seconds = 0.0
         self._shares = Shares()
         self._detector = Detector(self._names)
         self._records = 0
@@ -80,7 +91,9 @@ class Pipeline:
             return None
         if isinstance(record, RecordsLost):
             self._lost[record.reason] += record.count
-        elif not isinstance(record, Tick):
+        elif isinstance(record, Tick):
+            self._wall_seconds = record.wall_ns / 1e9
+        else:
             self._records += 1
             self._count(source, record)
         before = self._detector.verdict
@@ -105,7 +118,7 @@ class Pipeline:
             message_gap=self._streams.message_gap.freeze(),
             received_bytes=self._sampled.received_bytes.freeze(),
             sent_bytes=self._sampled.sent_bytes.freeze(),
-            stage_seconds=dict(self._sampled.stages),
+            stages=self._sampled.stages(),
             named_stages=self._named_stages.freeze(),
             component_seconds=dict(self._shares.seconds),
             models=self._models.freeze(),
@@ -113,8 +126,10 @@ class Pipeline:
             counters=dict(self._readings.counters),
             gauges=self._readings.gauges(),
             signals=self._readings.signals(),
+            gpu_facts=self._readings.gpus(),
             records=self._records,
             lost=dict(self._lost),
+            folded=dict(self._admission.folded),
             bottleneck_seconds=dict(self._bottleneck_seconds),
             bottleneck_transitions=dict(self._transitions),
         )
@@ -132,6 +147,9 @@ class Pipeline:
 
     def _detail(self, source: int, detail: RequestDetail) -> None:
         self._sampled.detail(detail)
+        if detail.trace_id:
+            # When the agent heard of it: a look, a quarter of a second, after it ended.
+            self._methods.exemplify(source, detail, self._wall_seconds)
         if detail.call_type in ONE_RESPONSE:
             self._shares.detail(detail)
 

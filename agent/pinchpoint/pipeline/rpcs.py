@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pinchpoint.pipeline.buckets import FINE_SECONDS, LATENCY_SECONDS, Buckets
+from pinchpoint.pipeline.buckets import Buckets
 from pinchpoint.pipeline.in_flight import InFlight
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.schema.events import (
     FLAG_BEHAVIOUR_CALLED,
     FLAG_REJECTED,
     FLAG_RESPONDED,
+    RequestDetail,
     RequestEvent,
     StreamEvent,
 )
@@ -29,16 +31,18 @@ class Rpcs:
         grpc_type: of `terms.GRPC_TYPES`.
         service: full name, as `package.Service`.
         method: name within the service.
+        options: has the bounds.
     """
 
-    def __init__(self, grpc_type: str, service: str, method: str) -> None:
+    def __init__(self, grpc_type: str, service: str, method: str, options: PipelineOptions) -> None:
         self._labels = grpc_type, service, method
         self.in_flight = InFlight()
         self._handled = Counter(dict.fromkeys(("OK", *SERVER_FAULT_CODES), 0))
         self._received = self._sent = 0
-        self._request = Buckets(LATENCY_SECONDS)
-        self._handling = Buckets(LATENCY_SECONDS)
-        self._queue = Buckets(FINE_SECONDS)
+        latency, native = options.latency_bounds, options.native_histograms
+        self._request = Buckets(latency, native=native)
+        self._handling = Buckets(latency, native=native)
+        self._queue = Buckets(options.fine_bounds_seconds, native=native)
 
     def finish(self, event: RequestEvent) -> None:
         """An RPC is over. What was rejected has a code and no times."""
@@ -57,6 +61,10 @@ class Rpcs:
         """Add the messages of the ways that are streams."""
         self._received += event.received
         self._sent += event.sent
+
+    def exemplify(self, detail: RequestDetail, trace_id: str, wall_seconds: float) -> None:
+        """A sampled RPC carried a trace id."""
+        self._request.exemplify(detail.latency_ns / 1e9, trace_id, wall_seconds)
 
     def freeze(self) -> MethodTotals:
         """The totals as they are now."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from pinchpoint.pipeline.buckets import FINE_SECONDS, LATENCY_SECONDS, Buckets
+from pinchpoint.pipeline.buckets import FINE_SECONDS, Buckets
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.schema.events import StreamEvent
 
 
 class Streams:
-    """Adds up the streams of all methods."""
+    """Adds up the streams of all methods.
 
-    def __init__(self) -> None:
-        self.first_message = Buckets(LATENCY_SECONDS)
+    Args:
+        options: has the bounds. Gaps are counted where they are seen, by bounds of the record.
+    """
+
+    def __init__(self, options: PipelineOptions) -> None:
+        self.first_message = Buckets(options.latency_bounds, native=options.native_histograms)
         self.message_gap = Buckets(FINE_SECONDS)
 
     def stream(self, event: StreamEvent) -> None:

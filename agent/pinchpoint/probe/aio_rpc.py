@@ -11,6 +11,7 @@ from inspect import CO_COROUTINE
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from pinchpoint.probe import trace_parent
 from pinchpoint.probe.aio_status import failed_in, final_status
 from pinchpoint.probe.call import (
     DESERIALIZE,
@@ -291,10 +292,17 @@ class AioRpc(Call):
                 probe.watched.pop(rpc_state, None)
             if not (part.enabled and self.watched):
                 return
-            if error is None and self.flags == _ANSWERED:
+            answered = error is None and self.flags == _ANSWERED
+            if answered and not self.weight:
+                self.finish(OK)
+                return
+            context = probe.context_of(rpc_state, loop)
+            if self.weight:
+                self.trace_parent = trace_parent.find(context.invocation_metadata())
+            if answered:
                 self.finish(OK)
             else:
-                self._record(probe.context_of(rpc_state, loop), error)
+                self._record(context, error)
         except Exception as own:
             part.trip(own)
 

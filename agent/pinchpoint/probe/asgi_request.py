@@ -16,6 +16,7 @@ from time import monotonic_ns
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from pinchpoint.probe import trace_parent
 from pinchpoint.probe.call import POSTPROCESS, PREPROCESS, RECEIVE, SEND, Call
 from pinchpoint.probe.recorder import Recorder
 from pinchpoint.probe.stepped import TaskClocks, stepped
@@ -110,6 +111,7 @@ class HttpCall(Call):
             )
             self.request_bytes = self.response_bytes = 0
             self._headers = scope["headers"]
+            self.trace_parent = trace_parent.find(self._headers, trace_parent.HTTP_HEADER)
 
     async def serve(self, app: Callable[..., Awaitable[Any]], scope: Any) -> Any:
         """Run the application for this request, and record it."""

@@ -47,6 +47,7 @@ class Call:
         over: whether its record has been written: a task that it started may outlive it.
         flags: `schema.events.FLAG_…`.
         aborted: the status that the framework itself gave up with, if it did.
+        trace_parent: of a sampled request, the W3C header as it came, if it did.
     """
 
     task: Any = None
@@ -55,6 +56,7 @@ class Call:
     preprocess_ns = batch_wait_ns = forward_ns = postprocess_ns = 0
     deserialize_ns = first_forward_ns = 0
     request_bytes = response_bytes = UNKNOWN_BYTES
+    trace_parent: str | bytes = ""
 
     def __init__(self, recorder: Recorder, method_id: int, call_type: int, server_id: int) -> None:
         self.recorder = recorder

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
+from pinchpoint.probe import trace_parent
 from pinchpoint.probe.call import SEND, Call
 from pinchpoint.probe.grpc_status import DEADLINE_EXCEEDED, OK, dead_on_arrival, final_status
 from pinchpoint.probe.methods import Method
@@ -51,6 +52,8 @@ class Rpc(Call):
             thread.call = self
             self._behaviour = behaviour
             measured = self.behave
+            if self.weight:
+                self.trace_parent = trace_parent.find(rpc_event.invocation_metadata)
             if self.call_type:
                 measured = self._measure_stream(behaviour)
             elif self.weight:

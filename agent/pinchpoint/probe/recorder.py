@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pinchpoint.probe.shared_forwards import SharedForwards
+from pinchpoint.probe.trace_parent import trace_halves
 from pinchpoint.ring.writer import RingWriter
 from pinchpoint.samplers.python_runtime import GcWatch
 from pinchpoint.schema import wire
@@ -218,6 +219,7 @@ class Recorder:
             wire.KIND_DETAIL,
             call.call_type,
             status,
+            call.flags,
             call.method_id,
             call.model_id,
             call.batch_size,
@@ -228,6 +230,7 @@ class Recorder:
             call.request_bytes,
             call.response_bytes,
             *switches,
+            *trace_halves(call.trace_parent),
             *stage_times,
             sequence,
         )

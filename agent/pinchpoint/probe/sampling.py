@@ -1,6 +1,6 @@
 """The probe's two threads: a heartbeat at 10 Hz, and a sampler that looks at request
 threads five times a second and runs everything else once a second, the kill switch and the
-governor included."""
+governor included. Where there are GPUs, a third one reads them (`gpu_sampling`)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from pinchpoint.probe import thread_state
 from pinchpoint.probe.call import QUEUE, Call
 from pinchpoint.probe.governor import LOOK_SECONDS, CpuAccount, Governor
+from pinchpoint.probe.gpu_sampling import GpuSampling
 from pinchpoint.probe.grpc_plain import InFlight
 from pinchpoint.probe.guard import Guard
 from pinchpoint.probe.recorder import Recorder
@@ -26,14 +27,16 @@ from pinchpoint.samplers.python_runtime import GcWatch, Heartbeat, PythonSampler
 from pinchpoint.samplers.runner import Runner
 from pinchpoint.samplers.stacks import ActiveTask, ActiveThread, StackSampler
 from pinchpoint.samplers.threads import ThreadsSampler
+from pinchpoint.samplers.torch_memory import TorchMemorySampler
 from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import MethodSample, ProbeSample, Sample, ServerSample
 
-HEARTBEAT, STACKS, CORE, SAMPLERS, SERVER, GOVERNOR, SWITCH, PROBE = (
+HEARTBEAT, STACKS, CORE, SAMPLERS, GPU, SERVER, GOVERNOR, SWITCH, PROBE = (
     "heartbeat",
     "stacks",
     "core",
     "samplers",
+    "nvml",
     "server",
     "governor",
     "switch",
@@ -88,6 +91,7 @@ class Sampling:
         self._beating_ns = 0
         self._sampled = 0.0
         self._heartbeat = Heartbeat()
+        self._gpu = GpuSampling(recorder.intern)
         self._stacks = StackSampler(self._in_progress, recorder.intern, loops=loop_threads)
         threads = ThreadsSampler(recorder.intern, thread_state.serving_ids, self._own_ids)
         self._runner = Runner(
@@ -97,6 +101,7 @@ class Sampling:
                 CgroupSampler(),
                 PressureSampler(recorder.intern),
                 PythonSampler(self._heartbeat, gc_watch),
+                TorchMemorySampler(recorder.intern),
             ),
             recorder.sample,
             recorder.intern,
@@ -119,9 +124,11 @@ class Sampling:
     def stop(self) -> None:
         """Tell the threads to end; they are daemons and are not waited for."""
         self._stop.set()
+        self._gpu.stop()
 
     def _own_ids(self) -> list[int]:
-        return [t.native_id for t in self._threads if t.native_id is not None]
+        own = [t.native_id for t in self._threads if t.native_id is not None]
+        return [*own, *self._gpu.thread_ids()]
 
     def close(self) -> None:
         """Release the descriptors of the samplers. Not while the threads run."""
@@ -181,6 +188,7 @@ class Sampling:
         now_ns = time.monotonic_ns()
         self._run(SWITCH, self._obey_switch)
         self._run(SAMPLERS, lambda: self._runner.run_once(now_ns))
+        self._run(GPU, lambda: self._emit(self._gpu.samples(now_ns)))
         self._run(SERVER, lambda: self._sample_servers(now_ns))
         for name, samples in self._sources:
             self._run(name, lambda samples=samples: self._emit(samples(now_ns)))  # type: ignore[misc]
@@ -197,7 +205,7 @@ class Sampling:
         if self._account is None:
             self._account = CpuAccount()
         sampled, self._sampled = self._sampled, 0.0
-        self._governor.decide(*self._account.add(self._beating_ns, sampled))
+        self._governor.decide(*self._account.add(self._beating_ns + self._gpu.cpu_ns, sampled))
 
     def _calls(self) -> list[Call | InFlight]:
         return [*self._active, *self._plain()]

@@ -7,7 +7,9 @@ import fcntl
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import compress, count
+from operator import ne
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from pinchpoint.ring.layout import (
     HEADER_BYTES,
     Header,
     RingError,
+    SegmentLayout,
     unpack_header,
 )
 from pinchpoint.schema.clock import Anchor
@@ -28,6 +31,9 @@ between claim and write was seen to take 43 ms; a thread that died takes for eve
 
 LOOK_AHEAD_SLOTS = 64
 """How far to look for a later record before calling an empty slot the head."""
+
+BATCH_SLOTS = 1024
+"""Slots copied at once. A writer that laps the reader meanwhile spoils what is left of them."""
 
 POLL_SLOTS_MAX = 200_000
 """Bound on the records of one poll, so that a runaway writer cannot hold the agent."""
@@ -43,56 +49,72 @@ class Loss(NamedTuple):
 class _Cursor:
     """The reading position in one segment."""
 
-    def __init__(self, ring: mmap.mmap, offset: int, slot_bytes: int, slot_count: int) -> None:
-        self._ring = ring
-        self._offset = offset
-        self._slot_bytes = slot_bytes
-        self._mask = slot_count - 1
-        self._count = slot_count
+    def __init__(self, ring: memoryview, layout: SegmentLayout) -> None:
+        offset, self._slot_bytes, self._count = layout
+        self._mask = self._count - 1
+        self._slots = ring[offset : offset + self._count * self._slot_bytes]
+        words = _words(self._slots)
+        self._stride = self._slot_bytes // SEQUENCE.size
+        self._firsts = words[:: self._stride]
+        self._lasts = words[self._stride - 1 :: self._stride]
         self.next = 1
         self._stuck_since_ns = 0
 
-    def _numbers(self, sequence: int) -> tuple[int, int]:
-        """First and last sequence number of the slot that `sequence` maps to."""
-        start = self._offset + ((sequence - 1) & self._mask) * self._slot_bytes
-        (last,) = SEQUENCE.unpack_from(self._ring, start + self._slot_bytes - SEQUENCE.size)
-        (first,) = SEQUENCE.unpack_from(self._ring, start)
-        return first, last
-
-    def read(self, sequence: int) -> bytes | None:
-        """The slot's bytes if it holds exactly this record, whole. End, body, begin."""
-        start = self._offset + ((sequence - 1) & self._mask) * self._slot_bytes
-        (last,) = SEQUENCE.unpack_from(self._ring, start + self._slot_bytes - SEQUENCE.size)
-        if last != sequence:
-            return None
-        body = self._ring[start : start + self._slot_bytes]
-        (first,) = SEQUENCE.unpack_from(self._ring, start)
-        return body if first == sequence and SEQUENCE.unpack_from(body)[0] == sequence else None
+    def close(self) -> None:
+        """Let go of the mapping."""
+        for view in (self._firsts, self._lasts, self._slots):
+            view.release()
 
     def head(self) -> int:
         """The next sequence number that will be written: one scan of the segment."""
         highest = 0
-        for sequence in range(1, self._count + 1):
-            first, last = self._numbers(sequence)
+        numbers = zip(self._lasts.tolist(), self._firsts.tolist(), strict=True)
+        for sequence, (last, first) in enumerate(numbers, 1):
             if first == last and first > highest and (first - sequence) & self._mask == 0:
                 highest = first
         return highest + 1
 
-    def poll(self, now_ns: int, loss: Callable[[Loss], None]) -> Iterator[bytes]:
+    def poll(self, now_ns: int, loss: Callable[[Loss], None]) -> list[bytes]:
         """Every whole record from the position on, in order."""
-        for _ in range(POLL_SLOTS_MAX):
-            slot = self.read(self.next)
-            if slot is not None:
+        slots: list[bytes] = []
+        left = POLL_SLOTS_MAX
+        while left > 0:
+            batch = self._read(left)
+            left -= max(1, len(batch))
+            if batch:
                 self._stuck_since_ns = 0
-                self.next += 1
-                yield slot
+                self.next += len(batch)
+                slots += batch
                 continue
-            first, last = self._numbers(self.next)
-            newest = max(first, last)
+            newest = max(self._numbers(self.next))
             if newest > self.next and (newest - self.next) & self._mask == 0:
                 self._skip_overrun(newest, loss)
             elif not self._pass_hole(now_ns, loss):
-                return
+                break
+        return slots
+
+    def _numbers(self, sequence: int) -> tuple[int, int]:
+        """Last and first sequence number of the slot that `sequence` maps to."""
+        index = (sequence - 1) & self._mask
+        last = self._lasts[index]
+        return last, self._firsts[index]
+
+    def _read(self, most: int) -> list[bytes]:
+        """The whole records at the position that lie side by side. Of each slot the end is read
+        before the body and the beginning after it."""
+        begin = (self.next - 1) & self._mask
+        if self._lasts[begin] != self.next:
+            return []
+        slots = min(most, BATCH_SLOTS, self._count - begin)
+        expected = range(self.next, self.next + slots)
+        slots = _agreeing(self._lasts[begin : begin + slots], expected)
+        size = self._slot_bytes
+        body = self._slots[begin * size : (begin + slots) * size].tobytes()
+        slots = min(
+            _agreeing(self._firsts[begin : begin + slots], expected),
+            _agreeing(_words(memoryview(body))[:: self._stride], expected),
+        )
+        return [body[at : at + size] for at in range(0, slots * size, size)]
 
     def _skip_overrun(self, newest: int, loss: Callable[[Loss], None]) -> None:
         """The writer lapped us: give up the oldest quarter of what is there, too, or it would
@@ -105,11 +127,10 @@ class _Cursor:
 
     def _pass_hole(self, now_ns: int, loss: Callable[[Loss], None]) -> bool:
         """Whether an unwritten slot was skipped; False means wait (or nothing to read)."""
-        later = any(
-            self._numbers(self.next + ahead) == (self.next + ahead,) * 2
-            for ahead in range(1, min(LOOK_AHEAD_SLOTS, self._count))
-        )
-        if not later:
+        ahead = range(self.next + 1, self.next + min(LOOK_AHEAD_SLOTS, self._count))
+        lasts, mask = self._lasts, self._mask
+        ended = [sequence for sequence in ahead if lasts[(sequence - 1) & mask] == sequence]
+        if not any(self._numbers(sequence) == (sequence, sequence) for sequence in ended):
             self._stuck_since_ns = 0
             return False
         if self._stuck_since_ns == 0:
@@ -120,6 +141,20 @@ class _Cursor:
         self.next += 1
         self._stuck_since_ns = 0
         return True
+
+
+assert SEQUENCE.format == "@Q"
+
+
+def _words(slots: memoryview) -> memoryview:
+    """Slots as the words that their sequence numbers are (`wire.SEQUENCE`)."""
+    return slots.cast("@Q")
+
+
+def _agreeing(found: memoryview, expected: range) -> int:
+    """How many numbers are the expected ones, up to the first that is not."""
+    numbers = found.tolist()
+    return next(compress(count(), map(ne, numbers, expected)), len(numbers))
 
 
 class RingReader:
@@ -151,14 +186,15 @@ class RingReader:
         except BaseException:
             os.close(self._fd)
             raise
-        self._cursors = [_Cursor(self._map, *segment) for segment in self.header.segments]
+        with memoryview(self._map) as ring:
+            self._cursors = [_Cursor(ring, segment) for segment in self.header.segments]
         for segment in (Segment.EVENTS, Segment.DETAILS):
             cursor = self._cursors[segment]
             head = cursor.head()
             oldest = max(1, head - self.header.segments[segment].slot_count)
             cursor.next = oldest if from_start else head
 
-    def poll(self, segment: Segment, now_ns: int, loss: Callable[[Loss], None]) -> Iterator[bytes]:
+    def poll(self, segment: Segment, now_ns: int, loss: Callable[[Loss], None]) -> list[bytes]:
         """The segment's new slots. The name table starts at its beginning."""
         return self._cursors[segment].poll(now_ns, loss)
 
@@ -185,5 +221,7 @@ class RingReader:
 
     def close(self) -> None:
         """Unmap and close."""
+        for cursor in self._cursors:
+            cursor.close()
         self._map.close()
         os.close(self._fd)

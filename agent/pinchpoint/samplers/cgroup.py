@@ -9,6 +9,7 @@ changes with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pinchpoint.samplers.cached_file import CachedFile
@@ -156,7 +157,7 @@ def _cpu_limit(level: _Level) -> float | None:
     else:
         quota_text, _, period_text = text.partition(" ")
         quota, period = _number(quota_text), _number(period_text)
-    if quota is None or quota <= 0 or not period:
+    if quota is None or quota <= 0 or period is None or period <= 0:
         return None
     return quota / period
 
@@ -190,26 +191,40 @@ def _read_cpu(now_ns: int, level: _Level, limit: float | None) -> CgroupCpuSampl
 
 
 def _read_memory(now_ns: int, level: _Level, limit: float | None) -> CgroupMemorySample | None:
+    stat = _table(level.text("memory.stat"))
+    own = CgroupMemorySample(now_ns, 0, inode=level.inode, limit_bytes=limit)
     if level.version == 1:
-        usage = level.number("memory.usage_in_bytes")
-        inactive = _table(level.text("memory.stat")).get("total_inactive_file")
-        kills = _table(level.text("memory.oom_control")).get("oom_kill")
+        sample = replace(
+            own,
+            usage_bytes=level.number("memory.usage_in_bytes"),
+            oom_kills=_table(level.text("memory.oom_control")).get("oom_kill"),
+            anonymous_bytes=stat.get("total_rss"),
+            file_bytes=stat.get("total_cache"),
+            swap_bytes=stat.get("total_swap"),
+            peak_bytes=level.number("memory.max_usage_in_bytes"),
+            limit_hits=level.number("memory.failcnt"),
+        )
+        inactive = stat.get("total_inactive_file")
     else:
-        usage = level.number("memory.current")
-        inactive = _table(level.text("memory.stat")).get("inactive_file")
-        kills = _table(level.text("memory.events")).get("oom_kill")
-    if usage is None and limit is None and kills is None:
+        events = _table(level.text("memory.events"))
+        sample = replace(
+            own,
+            usage_bytes=level.number("memory.current"),
+            oom_kills=events.get("oom_kill"),
+            anonymous_bytes=stat.get("anon"),
+            file_bytes=stat.get("file"),
+            swap_bytes=level.number("memory.swap.current"),
+            peak_bytes=level.number("memory.peak"),
+            limit_hits=events.get("max"),
+            high_events=events.get("high"),
+        )
+        inactive = stat.get("inactive_file")
+    usage = sample.usage_bytes
+    if usage is None and limit is None and sample.oom_kills is None:
         return None
-    working_set = None if usage is None or inactive is None else max(0, usage - inactive)
-    return CgroupMemorySample(
-        now_ns,
-        0,
-        inode=level.inode,
-        usage_bytes=usage,
-        working_set_bytes=working_set,
-        limit_bytes=limit,
-        oom_kills=kills,
-    )
+    if usage is None or inactive is None:
+        return sample
+    return replace(sample, working_set_bytes=max(0, usage - inactive))
 
 
 def _table(text: str | None) -> dict[str, int]:

@@ -126,7 +126,7 @@ class KernelView:
         if fd is None:
             return self._missing(native_id)
         try:
-            fields = os.pread(fd, _READ_BYTES, 0).decode("ascii").split()
+            fields = os.pread(fd, _READ_BYTES, 0).decode("ascii", "replace").split()
         except ProcessLookupError:
             os.close(self._fds.pop(native_id))
             return KernelWait.GONE
@@ -136,7 +136,11 @@ class KernelView:
             return KernelWait.RUNNING
         if not self._calls or not fields:
             return KernelWait.UNREADABLE
-        return self._blocked(native_id, int(fields[0]), [int(field, 16) for field in fields[1:]])
+        try:
+            arguments = [int(field, 16) for field in fields[1:]]
+            return self._blocked(native_id, int(fields[0]), arguments)
+        except (IndexError, ValueError):
+            return KernelWait.UNREADABLE
 
     def close(self) -> None:
         """Release the descriptors; `prepare` opens them again."""

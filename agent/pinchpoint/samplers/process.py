@@ -32,6 +32,7 @@ class ProcessSampler:
         self._stat = CachedFile(own / "stat")
         self._statm = CachedFile(own / "statm")
         self._io = CachedFile(own / "io")
+        self._descriptors = own / "fd"
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._tick_ns = NANOSECONDS // os.sysconf("SC_CLK_TCK")
         self._start_wall_ns: int | None = None
@@ -57,6 +58,8 @@ class ProcessSampler:
                 written_bytes=written_bytes,
                 start_wall_ns=self._start_wall_ns,
                 effective_cpus=_affinity(),
+                open_files=self._open_files(),
+                open_files_limit=_open_files_limit(),
             ),
         )
 
@@ -64,6 +67,12 @@ class ProcessSampler:
         """Release the descriptors."""
         for file in (self._stat, self._statm, self._io):
             file.close()
+
+    def _open_files(self) -> int | None:
+        try:
+            return len(os.listdir(self._descriptors))
+        except OSError:
+            return None
 
     def _resident_bytes(self) -> int | None:
         text = self._statm.read_or_none()
@@ -94,3 +103,8 @@ class ProcessSampler:
 def _affinity() -> int:
     # Pid 0 would mean the calling thread, which is the sampler's own.
     return len(os.sched_getaffinity(os.getpid()))
+
+
+def _open_files_limit() -> int | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if limit == resource.RLIM_INFINITY else limit

@@ -13,10 +13,12 @@ import gc
 import os
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from pinchpoint.samplers.schedstat import open_schedstat, read_schedstat
-from pinchpoint.schema.samples import LATE_BEAT_NS, PythonSample, Sample
+from pinchpoint.schema.samples import LATE_BEAT_NS, GcSample, PythonSample, Sample
+from pinchpoint.schema.terms import GAP_BOUNDS_NS
 
 BEAT_PERIOD_NS = 100_000_000
 """10 Hz: on two threads bound by the lock 100 Hz costs as little (1.6 %), 200 Hz costs 8 %."""
@@ -130,12 +132,14 @@ class _OwnRunqueue:
 class GcWatch:
     """Time that the cyclic collector held the interpreter.
 
-    `pause_ns` and `collections` are plain attributes that any thread may read.
+    `pause_ns`, `collections` and `pauses`, counted by `terms.GAP_BOUNDS_NS`, are plain
+    attributes that any thread may read.
     """
 
     def __init__(self) -> None:
         self.pause_ns = 0
         self.collections = 0
+        self.pauses = [0] * (len(GAP_BOUNDS_NS) + 1)
         self._started_ns = 0
 
     def install(self) -> None:
@@ -161,13 +165,15 @@ class GcWatch:
         if phase == "start":
             self._started_ns = _now()
         elif self._started_ns:
-            self.pause_ns += _now() - self._started_ns
+            pause_ns = _now() - self._started_ns
+            self.pause_ns += pause_ns
+            self.pauses[bisect_left(GAP_BOUNDS_NS, pause_ns)] += 1
             self.collections += 1
             self._started_ns = 0
 
 
 class PythonSampler:
-    """`PythonSample` from a heartbeat and a collector watch that others keep running."""
+    """`PythonSample` and `GcSample` from a heartbeat and a collector watch that others run."""
 
     name = "python"
 
@@ -176,7 +182,7 @@ class PythonSampler:
         self._gc_watch = gc_watch
 
     def sample(self, now_ns: int) -> Sequence[Sample]:
-        """One `PythonSample`."""
+        """One of each."""
         return (
             PythonSample(
                 now_ns,
@@ -188,6 +194,7 @@ class PythonSampler:
                 gc_collections=self._gc_watch.collections,
                 gc_pause_ns=self._gc_watch.pause_ns,
             ),
+            GcSample(now_ns, 0, self._gc_watch.pause_ns, *self._gc_watch.pauses),
         )
 
 

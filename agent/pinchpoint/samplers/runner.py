@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pinchpoint.samplers.source import Intern, Sampler, SourceNoData, SourceUnavailable
 from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import Sample, SamplerSample, SignalSample
+from pinchpoint.schema.wire import SAMPLE_VALUE_MAX, sample_fields
 
 SIGNAL_PERIOD_NS = 10_000_000_000
 """How often availability is said again, for readers that attach late."""
@@ -56,7 +59,7 @@ class Runner:
         samples = self._guarded(slot, now_ns)
         duration_ns = self._clock() - started_ns
         for sample in samples:
-            self._emit(sample)
+            self._emit(_sound(slot, sample))
         self._emit(SamplerSample(now_ns, slot.name_id, duration_ns, slot.errors))
 
     def _guarded(self, slot: _Slot, now_ns: int) -> Sequence[Sample]:
@@ -102,6 +105,17 @@ class Runner:
         else:
             reason_id = slot.off_reason_id
             self._emit(SignalSample(now_ns, slot.name_id, available=0, reason_id=reason_id))
+
+
+def _sound(slot: _Slot, sample: Sample) -> Sample:
+    """The sample without what can be no reading: below 0, above what a record holds, NaN."""
+    values = {name: getattr(sample, name) for name in sample_fields(type(sample))}
+    wrong = [n for n, v in values.items() if v is not None and not 0 <= v <= SAMPLE_VALUE_MAX]
+    if not wrong:
+        return sample
+    slot.errors += 1
+    absent: dict[str, Any] = dict.fromkeys(wrong)
+    return replace(sample, **absent)
 
 
 class _Slot:

@@ -180,7 +180,8 @@ class RequestDetail(NamedTuple):
 
     `weight` is the number of requests this one stands for. `stages` has one entry per
     `terms.STAGES`, zeros where a stage was not seen. Sizes are None where no
-    (de)serialiser of ours saw the message.
+    (de)serialiser of ours saw the message. `flags` are the request's. `trace_id` is that of the
+    W3C `traceparent` that the request carried, 0 if none.
     """
 
     call_type: int
@@ -197,6 +198,8 @@ class RequestDetail(NamedTuple):
     voluntary_switches: int
     involuntary_switches: int
     stages: tuple[StageTime, ...]
+    flags: int = 0
+    trace_id: int = 0
 
 
 Event = (

@@ -21,8 +21,8 @@ class Sample:
     instance: int
 
     scope: ClassVar[str] = "process"
-    """`process` readings of several workers are summed; `container` and `host` ones are
-    the same reading taken several times and are not."""
+    """`process` readings of several workers are summed; `container`, `device` and `host` ones
+    are the same reading taken several times and are not."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class ProcessSample(Sample):
     written_bytes: Value = None
     start_wall_ns: Value = None
     effective_cpus: Value = None
+    open_files: Value = None
+    open_files_limit: Value = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class CgroupCpuSample(Sample):
 
 @dataclass(frozen=True)
 class CgroupMemorySample(Sample):
-    """The memory controller of the container."""
+    """The memory controller of the container. `limit_hits` are charges that the limit refused at
+    first (`max` in memory.events, `failcnt` of v1), `high_events` throttled reclaims."""
 
     scope: ClassVar[str] = "container"
 
@@ -94,6 +97,12 @@ class CgroupMemorySample(Sample):
     working_set_bytes: Value = None
     limit_bytes: Value = None
     oom_kills: Value = None
+    anonymous_bytes: Value = None
+    file_bytes: Value = None
+    swap_bytes: Value = None
+    peak_bytes: Value = None
+    limit_hits: Value = None
+    high_events: Value = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +251,8 @@ class SignalSample(Sample):
 
 @dataclass(frozen=True)
 class HostSample(Sample):
-    """The machine as any container sees it; CPU time summed over `cpus`."""
+    """The machine as any container sees it; CPU time summed over `cpus`, load averages over 1,
+    5 and 15 minutes."""
 
     scope: ClassVar[str] = "host"
 
@@ -250,6 +260,136 @@ class HostSample(Sample):
     busy_ns: Value = None
     steal_ns: Value = None
     iowait_ns: Value = None
+    load_1: Value = None
+    load_5: Value = None
+    load_15: Value = None
+    memory_total_bytes: Value = None
+    memory_available_bytes: Value = None
+
+
+@dataclass(frozen=True)
+class GcSample(Sample):
+    """Pauses of Python's cyclic collector. `pause_0` … count by `terms.GAP_BOUNDS_NS`, the last
+    of them what is above all bounds."""
+
+    pause_ns: Value = None
+    pause_0: Value = None
+    pause_1: Value = None
+    pause_2: Value = None
+    pause_3: Value = None
+    pause_4: Value = None
+    pause_5: Value = None
+    pause_6: Value = None
+    pause_7: Value = None
+    pause_8: Value = None
+    pause_9: Value = None
+    pause_10: Value = None
+    pause_11: Value = None
+    pause_12: Value = None
+    pause_13: Value = None
+    pause_14: Value = None
+    pause_15: Value = None
+    pause_16: Value = None
+
+
+@dataclass(frozen=True)
+class GpuSample(Sample):
+    """One GPU or MIG instance as NVML says; `instance` names its UUID. Base units.
+
+    `throttled_…_ns` is the time that clocks were held down for that reason. `sm_active_ratio` and
+    the following are activity over the last period (GPM, Hopper and later). `product_id`,
+    `driver_id` and `parent_id` (the UUID of the GPU that a MIG instance is part of) are names.
+    """
+
+    scope: ClassVar[str] = "device"
+
+    index: Value = None
+    product_id: Value = None
+    driver_id: Value = None
+    parent_id: Value = None
+    utilization_ratio: Value = None
+    memory_utilization_ratio: Value = None
+    memory_used_bytes: Value = None
+    memory_total_bytes: Value = None
+    power_watts: Value = None
+    power_limit_watts: Value = None
+    energy_joules: Value = None
+    temperature_celsius: Value = None
+    sm_clock_hertz: Value = None
+    sm_clock_max_hertz: Value = None
+    memory_clock_hertz: Value = None
+    throttled_power_ns: Value = None
+    throttled_thermal_ns: Value = None
+    throttled_hardware_ns: Value = None
+    throttled_sync_boost_ns: Value = None
+    throttled_board_limit_ns: Value = None
+    throttled_low_utilization_ns: Value = None
+    throttled_reliability_ns: Value = None
+    pcie_receive_bytes_per_second: Value = None
+    pcie_transmit_bytes_per_second: Value = None
+    pcie_replays: Value = None
+    ecc_corrected: Value = None
+    ecc_uncorrected: Value = None
+    processes: Value = None
+    sm_active_ratio: Value = None
+    sm_occupancy_ratio: Value = None
+    tensor_active_ratio: Value = None
+    dram_active_ratio: Value = None
+    fp64_active_ratio: Value = None
+    fp32_active_ratio: Value = None
+    fp16_active_ratio: Value = None
+
+
+@dataclass(frozen=True)
+class GpuXidSample(Sample):
+    """XID errors of one GPU and kind; `instance` names `UUID xid`."""
+
+    scope: ClassVar[str] = "device"
+
+    errors: Value = None
+
+
+@dataclass(frozen=True)
+class TorchMemorySample(Sample):
+    """torch's caching allocator in this process on one GPU; `instance` names its UUID, or as
+    `cuda:0` where torch does not tell it."""
+
+    allocated_bytes: Value = None
+    reserved_bytes: Value = None
+    alloc_retries: Value = None
+    ooms: Value = None
+
+
+@dataclass(frozen=True)
+class ServedSample(Sample):
+    """A model by its server's own metrics; `instance` names it, 0 where the server does not.
+
+    Gauges: `running` on the hardware, `waiting` for room on it, `deferred` for something else,
+    `cache_usage_ratio` of the cache of keys and values; `concurrency` as the operator says. All
+    others are cumulative. The seconds are sums over requests: of requests that ended
+    (`request_seconds`, the queue included) or of stages that did. `executions` are batches.
+    """
+
+    running: Value = None
+    waiting: Value = None
+    deferred: Value = None
+    cache_usage_ratio: Value = None
+    concurrency: Value = None
+    finished: Value = None
+    failed: Value = None
+    executions: Value = None
+    preemptions: Value = None
+    prompt_tokens: Value = None
+    generated_tokens: Value = None
+    request_seconds: Value = None
+    queue_seconds: Value = None
+    input_seconds: Value = None
+    prefill_seconds: Value = None
+    compute_seconds: Value = None
+    decode_seconds: Value = None
+    output_seconds: Value = None
+    first_token_seconds: Value = None
+    first_tokens: Value = None
 
 
 LATE_BEAT_NS = 2_000_000
@@ -273,4 +413,9 @@ SAMPLE_TYPES: tuple[type[Sample], ...] = (
     SignalSample,
     HostSample,
     LoopSample,
+    GcSample,
+    GpuSample,
+    GpuXidSample,
+    TorchMemorySample,
+    ServedSample,
 )

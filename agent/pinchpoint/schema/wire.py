@@ -54,7 +54,7 @@ from pinchpoint.schema.terms import (
     WAIT_CATEGORIES,
 )
 
-VERSION = 2
+VERSION = 3
 
 
 class InvalidRecordError(ValueError):
@@ -106,9 +106,10 @@ UNKNOWN_BYTES = 2**64 - 1
 """The size of a message that nothing of ours has seen."""
 
 STAGE_COUNT = len(STAGES)
-# seq | kind, call_type, status, pad | method, model | batch, pad | weight, arrival, latency, gc,
-# request bytes, response bytes, switches x2 | (wall, cpu, runqueue) per stage | pad | seq
-_DETAIL_HEAD = "@QHHH2xIIIdQQQQQQQ"
+# seq | kind, call_type, status, flags | method, model | batch, pad | weight, arrival, latency, gc,
+# request bytes, response bytes, switches x2, trace id x2 | (wall, cpu, runqueue) per stage
+# | pad | seq
+_DETAIL_HEAD = "@QHHHHIIIdQQQQQQQQQ"
 _DETAIL_PAD = DETAIL_BYTES - 8 - struct.calcsize(_DETAIL_HEAD) - STAGE_COUNT * 24
 DETAIL = struct.Struct(f"{_DETAIL_HEAD}{STAGE_COUNT * 3}Q{_DETAIL_PAD}xQ")
 
@@ -251,18 +252,19 @@ def unpack_detail(slot: bytes) -> RequestDetail | Sample:
     (kind,) = _KIND.unpack_from(slot)
     if kind == KIND_DETAIL:
         values = DETAIL.unpack(slot)
-        _, _, call_type, status, method, model, batch, weight = values[:8]
-        arrival, latency, gc, received, sent, voluntary, involuntary = values[8:15]
+        _, _, call_type, status, flags, method, model, batch, weight = values[:9]
+        arrival, latency, gc, received, sent, voluntary, involuntary = values[9:16]
+        trace_high, trace_low = values[16:18]
         _check_outcome(call_type, status)
         if not 1.0 <= weight <= 1e6:
             raise InvalidRecordError("detail with an impossible weight")
-        times = values[15 : 15 + STAGE_COUNT * 3]
+        times = values[18 : 18 + STAGE_COUNT * 3]
         stages = tuple(StageTime(*times[i : i + 3]) for i in range(0, STAGE_COUNT * 3, 3))
         return RequestDetail(
             call_type, status, method, model, batch, weight, arrival, latency, gc,
             None if received == UNKNOWN_BYTES else received,
             None if sent == UNKNOWN_BYTES else sent,
-            voluntary, involuntary, stages,
+            voluntary, involuntary, stages, flags, trace_high << 64 | trace_low,
         )  # fmt: skip
     if kind == KIND_SAMPLE:
         frame = SAMPLE.unpack(slot)

@@ -95,19 +95,19 @@ class RingSource:
         # Names are read last and handed on first: a record that has been read has its name in
         # the table by then.
         slots = {
-            segment: list(self._reader.poll(segment, now_ns, losses.append))
+            segment: self._reader.poll(segment, now_ns, losses.append)
             for segment in (Segment.DETAILS, Segment.EVENTS, Segment.NAMES)
         }
         invalid = 0
         for segment in (Segment.NAMES, Segment.DETAILS, Segment.EVENTS):
-            for slot in slots[segment]:
+            unpack, kind = _UNPACK[segment], SEGMENT_KIND[segment]
+            for slot in slots.pop(segment):
                 try:
-                    record = _UNPACK[segment](slot)
+                    record = unpack(slot)
                 except InvalidRecordError:
                     invalid += 1
                     continue
-                frame = Frame(SEGMENT_KIND[segment], self.number, slot)
-                yield Arrival(Observation(self.number, record), frame)
+                yield Arrival(Observation(self.number, record), Frame(kind, self.number, slot))
         if invalid:
             losses.append(Loss("invalid", invalid))
         for loss in losses:

@@ -117,6 +117,7 @@ def test_removing_service_time_never_hurts(
     before, after = replay(model.jobs, servers), replay(less, servers)
     assert after.mean_seconds <= before.mean_seconds + 1e-9
     assert 0.0 <= gain.mean_ratio <= 1.0
+    assert gain.p95_ratio is not None
     assert 0.0 <= gain.p95_ratio <= 1.0
     assert gain.utilization_after <= model.utilization + 1e-9
 

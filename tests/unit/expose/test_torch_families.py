@@ -6,6 +6,7 @@ import pytest
 
 from pinchpoint.detect.verdict import Verdict
 from pinchpoint.expose.torch_families import TORCH
+from pinchpoint.pipeline.caps import Admission, Caps
 from pinchpoint.pipeline.readings import Readings
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.samples import CgroupCpuSample, ProcessSample, Sample, TorchSample
@@ -15,7 +16,7 @@ FINDING = "pinchpoint_torch_finding"
 
 
 def series(*of_processes: list[Sample]) -> Mapping[str, Mapping[tuple[str, ...], object]]:
-    readings = Readings(Names())
+    readings = Readings(Names(), Admission(Caps()))
     for source, samples in enumerate(of_processes):
         for sample in samples:
             readings.add(source, sample)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pinchpoint.pipeline import Pipeline
+from pinchpoint.pipeline.caps import Caps
+from pinchpoint.pipeline.options import PipelineOptions
 from pinchpoint.schema.events import FLAG_BEHAVIOUR_CALLED, FLAG_RESPONDED, RequestEvent, StageTime
 from pinchpoint.schema.observations import Name, NameKind, Observation, Record
 from pinchpoint.schema.terms import UNARY
@@ -12,6 +14,8 @@ from pinchpoint.snapshot import AgentFacts, Snapshot
 from tests.support.observations import MILLISECOND_NS, request
 
 FLOOD = 10_000
+
+CAPS = Caps(methods=8, statuses=3, models=4, layers=5, stages=6, readings=7)
 
 TIMES = {
     "queue": StageTime(3 * MILLISECOND_NS, 0, 0),
@@ -23,7 +27,7 @@ TIMES = {
 
 def fed(*records: Record) -> Pipeline:
     """A pipeline that has seen records of source 1."""
-    pipeline = Pipeline()
+    pipeline = Pipeline(PipelineOptions(caps=CAPS))
     feed(pipeline, *records)
     return pipeline
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from pinchpoint.pipeline import Pipeline
-from pinchpoint.pipeline.caps import METHODS_MAX
 from pinchpoint.schema.events import (
     FLAG_BEHAVIOUR_CALLED,
     FLAG_REJECTED,
@@ -17,7 +16,7 @@ from pinchpoint.schema.terms import GRPC_CODES, GRPC_TYPES, OTHER, SERVER_FAULT_
 from pinchpoint.schema.wire import GAP_COUNTS
 from pinchpoint.snapshot import MethodTotals
 from tests.support.observations import request
-from tests.unit.pipeline.feeding import FLOOD, call, fed, feed, method, shown
+from tests.unit.pipeline.feeding import CAPS, FLOOD, call, fed, feed, method, shown
 
 UNAVAILABLE = GRPC_CODES.index("UNAVAILABLE")
 NOT_FOUND = GRPC_CODES.index("NOT_FOUND")
@@ -111,9 +110,9 @@ def test_a_flood_of_methods_is_folded() -> None:
     names = [method(f"/a.A/M{i}", i + 1) for i in range(FLOOD)]
     pipeline = fed(*names, *(call(i + 1) for i in range(FLOOD)))
     methods = shown(pipeline).methods
-    assert len(methods) == METHODS_MAX + 1
+    assert len(methods) == CAPS.methods + 1
     other = next(m for m in methods if m.method == OTHER)
-    assert other.handled["OK"] == FLOOD - METHODS_MAX
+    assert other.handled["OK"] == FLOOD - CAPS.methods
     assert sum(m.handled["OK"] for m in methods) == FLOOD
 
 
@@ -208,8 +207,8 @@ def test_started_keeps_what_a_dead_process_had_in_flight() -> None:
 
 def test_in_flight_is_summed_over_processes_and_over_folded_methods() -> None:
     """Methods beyond the cap share a series, not one value."""
-    names = [method(f"/a.A/M{i}", i + 1) for i in range(METHODS_MAX + 2)]
-    pipeline = fed(*names, running(METHODS_MAX + 1, 2), running(METHODS_MAX + 2, 3))
+    names = [method(f"/a.A/M{i}", i + 1) for i in range(CAPS.methods + 2)]
+    pipeline = fed(*names, running(CAPS.methods + 1, 2), running(CAPS.methods + 2, 3))
     other = next(m for m in shown(pipeline).methods if m.method == OTHER)
     assert other.in_flight == 5
     feed(pipeline, running(1, 1))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from pinchpoint.pipeline.caps import LAYERS_MAX, MODELS_MAX
 from pinchpoint.schema.events import (
     FORWARD_GRAD,
     FORWARD_OUTSIDE,
@@ -13,7 +12,7 @@ from pinchpoint.schema.events import (
 )
 from pinchpoint.schema.observations import Name, NameKind
 from tests.support.observations import MILLISECOND_NS
-from tests.unit.pipeline.feeding import FLOOD, fed, feed, shown
+from tests.unit.pipeline.feeding import CAPS, FLOOD, fed, feed, shown
 
 NET = Name(1, NameKind.MODEL, 0, "net")
 
@@ -42,10 +41,10 @@ def test_a_flood_of_models_and_layers_is_folded() -> None:
     forwards = [ForwardEvent(0, i + 1, 0, 4, 7, 0, MILLISECOND_NS) for i in range(FLOOD)]
     of_one = [LayerEvent(1, FLOOD + i + 1, 1, 5, 0, 1000, 1000) for i in range(FLOOD)]
     totals = shown(fed(*models, *layers, *forwards, *of_one)).models
-    assert len(totals) == MODELS_MAX + 1
+    assert len(totals) == CAPS.models + 1
     assert sum(m.forward.count for m in totals) == FLOOD
     first = next(m for m in totals if m.model == "m0")
-    assert len(first.layer_seconds) == LAYERS_MAX + 1
+    assert len(first.layer_seconds) == CAPS.layers + 1
     assert sum(first.layer_seconds.values()) == pytest.approx(FLOOD * 1e-6)
 
 

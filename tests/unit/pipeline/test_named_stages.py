@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from pinchpoint.pipeline.caps import STAGES_MAX
 from pinchpoint.schema.events import StageEvent
 from pinchpoint.schema.observations import Name, NameKind
 from pinchpoint.schema.terms import OTHER
 from tests.support.observations import MILLISECOND_NS
-from tests.unit.pipeline.feeding import FLOOD, fed, feed, shown
+from tests.unit.pipeline.feeding import CAPS, FLOOD, fed, feed, shown
 
 
 def named(text: str, name_id: int) -> Name:
@@ -40,7 +39,7 @@ def test_a_flood_of_stages_is_folded() -> None:
         *(named(f"s{i}", i + 1) for i in range(FLOOD)), *(spent(i + 1, 1, 1) for i in range(FLOOD))
     )
     stages = shown(pipeline).named_stages
-    assert len(stages) == STAGES_MAX + 1
+    assert len(stages) == CAPS.stages + 1
     other = next(stage for stage in stages if stage.stage == OTHER)
-    assert other.wall.count == FLOOD - STAGES_MAX
+    assert other.wall.count == FLOOD - CAPS.stages
     assert sum(stage.self_seconds for stage in stages) == pytest.approx(FLOOD * 0.001)

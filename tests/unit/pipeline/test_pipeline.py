@@ -111,7 +111,7 @@ def counters(snapshot: Snapshot) -> dict[object, float]:
     """Every figure of a snapshot that must never go down."""
     values: dict[object, float] = dict(snapshot.counters.items())
     values.update({("component", k): v for k, v in snapshot.component_seconds.items()})
-    values.update({("stage", k): v for k, (_, v) in snapshot.stage_seconds.items()})
+    values.update({("stage", k): v.sum for k, v in snapshot.stages.items()})
     values.update({("bottleneck", k): v for k, v in snapshot.bottleneck_seconds.items()})
     values.update(
         {("transitions", k): float(v) for k, v in snapshot.bottleneck_transitions.items()}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from pinchpoint.pipeline.caps import READINGS_MAX
+from pinchpoint.pipeline.caps import Admission, Caps
 from pinchpoint.pipeline.readings import Readings
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import Name, NameKind
 from pinchpoint.schema.samples import (
     CgroupCpuSample,
+    GpuSample,
+    GpuXidSample,
     HostSample,
     LoopSample,
     ModelSample,
@@ -15,7 +17,11 @@ from pinchpoint.schema.samples import (
     SamplerSample,
     ServerSample,
     SignalSample,
+    TorchMemorySample,
 )
+from pinchpoint.snapshot import GpuFacts
+
+CAPS = Caps(readings=7)
 
 CPU = ("ProcessSample", "", "cpu_user_ns")
 RESIDENT = ("ProcessSample", "", "resident_bytes")
@@ -29,7 +35,7 @@ def readings(*texts: str) -> Readings:
     for source in (1, 2):
         for number, text in enumerate(texts):
             names.learn(source, Name(number + 1, NameKind.OTHER, 0, text))
-    return Readings(names)
+    return Readings(names, Admission(CAPS))
 
 
 def process(cpu: float | None, resident: float | None = None) -> ProcessSample:
@@ -72,6 +78,82 @@ def test_container_host_and_pressure_readings_are_taken_once() -> None:
     assert merged.counters["PressureSample", "container", "io_some_ns"] == 10.0
     assert merged.gauges()[LIMIT] == 2.0
     assert merged.gauges()["HostSample", "", "cpus"] == 8.0
+
+
+def test_containers_that_share_a_directory_are_added_up() -> None:
+    """Two servers of one pod are two control groups; their workers speak once each."""
+    merged = readings("container")
+    for at in (0.0, 10.0):
+        for source, inode in ((1, 9.0), (2, 7.0), (3, 9.0)):
+            merged.add(source, group(at, inode))
+            merged.add(source, PressureSample(0, 1, io_some_ns=at))
+            merged.add(source, HostSample(0, 0, cpus=8.0))
+    assert merged.counters[PERIODS] == 20.0
+    assert merged.counters["PressureSample", "container", "io_some_ns"] == 20.0
+    assert merged.gauges()[LIMIT] == 4.0
+    assert merged.gauges()["HostSample", "", "cpus"] == 8.0
+
+
+def test_the_system_has_one_pressure_however_many_containers() -> None:
+    """Each of them reads the same files."""
+    merged = readings("system")
+    for at in (0.0, 10.0):
+        for source, inode in ((1, 9.0), (2, 7.0)):
+            merged.add(source, group(at, inode))
+            merged.add(source, PressureSample(0, 1, io_some_ns=at))
+    assert merged.counters["PressureSample", "system", "io_some_ns"] == 10.0
+
+
+def test_a_device_is_counted_once_by_its_uuid() -> None:
+    """Two workers see the same GPU, and one of them another; their allocators are added up."""
+    merged = readings("GPU-a", "GPU-b", "H200", "580.1", "GPU-a 79")
+    for joules in (100.0, 130.0):
+        for source, uuid in ((1, 1), (2, 1), (2, 2)):
+            sample = GpuSample(0, uuid, 0.0, 3.0, 4.0, power_watts=300.0, energy_joules=joules)
+            merged.add(source, sample)
+            merged.add(source, TorchMemorySample(0, uuid, allocated_bytes=joules))
+            merged.add(source, GpuXidSample(0, 5, errors=joules))
+    for name in ("GPU-a", "GPU-b"):
+        assert merged.counters["GpuSample", name, "energy_joules"] == 30.0
+        assert merged.gauges()["GpuSample", name, "power_watts"] == 300.0
+    assert merged.gauges()["TorchMemorySample", "GPU-a", "allocated_bytes"] == 260.0
+    assert merged.counters["GpuXidSample", "GPU-a 79", "errors"] == 30.0
+    assert merged.gpus() == (
+        GpuFacts("GPU-a", 0, "H200", "580.1", ""),
+        GpuFacts("GPU-b", 0, "H200", "580.1", ""),
+    )
+    merged.close_source(2)
+    assert [facts.uuid for facts in merged.gpus()] == ["GPU-a"]
+
+
+def test_one_that_cannot_read_a_device_does_not_hide_it() -> None:
+    """The oldest worker's driver hangs, the other's answers."""
+    merged = readings("GPU-a")
+    merged.add(1, GpuSample(0, 1))
+    merged.add(2, GpuSample(0, 1, power_watts=300.0))
+    assert merged.gauges() == {("GpuSample", "GPU-a", "power_watts"): 300.0}
+
+
+def test_an_error_before_the_first_reading_is_counted() -> None:
+    """The probe's own errors count from the start of its process."""
+    merged = readings("torch")
+    merged.add(1, ProbeSample(0, 1, errors=2.0))
+    merged.add(1, ProbeSample(0, 1, errors=3.0))
+    merged.add(2, ProbeSample(0, 1, errors=1.0))
+    assert merged.counters["ProbeSample", "torch", "errors"] == 4.0
+
+
+def test_a_worker_that_comes_again_and_again_does_not_use_up_the_room() -> None:
+    """Names that had series of their own have them again."""
+    merged = readings("model", "gpu")
+    for _ in range(10_000):
+        merged.add(1, ModelSample(0, 1, parameters=1.0))
+        merged.add(1, SignalSample(0, 2, available=1.0))
+        merged.close_source(1)
+    merged.add(2, ModelSample(0, 1, parameters=1.0))
+    merged.add(2, SignalSample(0, 2, available=1.0))
+    assert [facts.model for facts in merged.models()] == ["model"]
+    assert [signal.name for signal in merged.signals()] == ["gpu"]
 
 
 def test_another_source_takes_over_without_counting_twice() -> None:
@@ -225,7 +307,7 @@ def test_a_flood_of_names_is_folded() -> None:
         merged.add(1, ModelSample(0, instance, parameters=1.0))
         merged.add(1, SignalSample(0, instance, available=1.0))
         merged.add(1, SamplerSample(0, instance, duration_ns=1.0, errors=0.0))
-    assert len(merged.models()) == READINGS_MAX + 1
-    assert len(merged.signals()) == READINGS_MAX + 1
-    assert len(merged.counters) == READINGS_MAX + 1
-    assert len(merged.gauges()) == READINGS_MAX + 1
+    assert len(merged.models()) == CAPS.readings + 1
+    assert len(merged.signals()) == CAPS.readings + 1
+    assert len(merged.counters) == CAPS.readings + 1
+    assert len(merged.gauges()) == CAPS.readings + 1

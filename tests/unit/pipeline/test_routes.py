@@ -3,12 +3,11 @@ from __future__ import annotations
 import pytest
 
 from pinchpoint.pipeline import Pipeline
-from pinchpoint.pipeline.caps import METHODS_MAX, STATUSES_MAX
 from pinchpoint.schema.observations import SourceClosed
 from pinchpoint.schema.samples import MethodSample
 from pinchpoint.schema.terms import HTTP, HTTP_STREAM, OTHER
 from pinchpoint.snapshot import RouteTotals
-from tests.unit.pipeline.feeding import FLOOD, call, fed, feed, method, shown
+from tests.unit.pipeline.feeding import CAPS, FLOOD, call, fed, feed, method, shown
 
 PREDICT = method("POST /predict", 1, HTTP)
 
@@ -72,8 +71,8 @@ def test_a_route_that_was_never_named_is_folded() -> None:
 def test_a_flood_of_statuses_is_folded() -> None:
     """Each would be a histogram; no request is lost."""
     durations = only(fed(PREDICT, *(call(1, s, HTTP) for s in range(100, 600)))).durations
-    assert len(durations) == STATUSES_MAX + 1
-    assert durations[OTHER].count == 500 - STATUSES_MAX
+    assert len(durations) == CAPS.statuses + 1
+    assert durations[OTHER].count == 500 - CAPS.statuses
 
 
 def test_routes_and_methods_share_their_limit() -> None:
@@ -83,7 +82,7 @@ def test_routes_and_methods_share_their_limit() -> None:
         for i in range(FLOOD)
     ]
     snapshot = shown(fed(*names, call(FLOOD, 0), call(FLOOD - 1, 200, HTTP)))
-    assert len(snapshot.methods) + len(snapshot.routes) == METHODS_MAX + 2
+    assert len(snapshot.methods) + len(snapshot.routes) == CAPS.methods + 2
     assert [r.request.count for r in snapshot.routes if r.route == OTHER] == [1]
     assert [m.request.count for m in snapshot.methods if m.method == OTHER] == [1]
 

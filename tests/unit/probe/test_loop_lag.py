@@ -6,17 +6,18 @@ import logging
 import threading
 import time
 import weakref
+from bisect import bisect_left
 
 import pytest
 
 from pinchpoint.probe import loop_lag
 from pinchpoint.probe.guard import Part
-from pinchpoint.probe.loop_lag import LoopLag
+from pinchpoint.probe.loop_lag import BEAT_SECONDS, JITTER_RATIO, LoopLag
 from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import LoopSample
 from pinchpoint.schema.terms import GAP_BOUNDS_NS, OTHER
 from tests.support.aio_servers import running_loop
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT_SECONDS, until
 
 
 class Names:
@@ -62,13 +63,29 @@ def test_every_beat_is_counted_once_by_its_lateness() -> None:
 def test_a_blocked_loop_is_one_late_beat() -> None:
     """As late as it was blocked after the beat was due."""
     lag, _ = watching()
+    blocked_ns: list[int] = []
+
+    def block() -> None:
+        begin_ns = time.monotonic_ns()
+        time.sleep(0.6)
+        blocked_ns.append(time.monotonic_ns() - begin_ns)
+
+    def lag_ns() -> float:
+        return sum(sample.lag_ns or 0 for sample in lag.samples(1))
+
+    def late_beats(late_ns: float) -> float:
+        (sample,) = lag.samples(1)
+        return sum(counts(sample)[bisect_left(GAP_BOUNDS_NS, late_ns) :])
+
     with running_loop() as loop:
         lag.watch(loop)
         assert until(lambda: beats(lag) >= 1)
-        loop.call_soon_threadsafe(time.sleep, 0.6)
-        assert until(lambda: any(sum(counts(s)[11:]) for s in lag.samples(1)))
-    (sample,) = lag.samples(1)
-    assert (sample.lag_ns or 0) > 400_000_000
+        before_ns = lag_ns()
+        loop.call_soon_threadsafe(block)
+        assert until(lambda: blocked_ns)
+        late_ns = blocked_ns[0] - BEAT_SECONDS * (1 + JITTER_RATIO) * 1e9
+        assert until(lambda: lag_ns() >= before_ns + late_ns)
+    assert late_beats(late_ns) >= 1
 
 
 def test_a_loop_is_watched_on_after_the_switch() -> None:
@@ -82,7 +99,7 @@ def test_a_loop_is_watched_on_after_the_switch() -> None:
         passed = threading.Event()
         loop.call_soon_threadsafe(loop.call_later, 0.5, passed.set)
         before = beats(lag)
-        assert passed.wait(10)
+        assert passed.wait(LIMIT_SECONDS)
         assert beats(lag) <= before + 1
         part.enabled = True
         assert until(lambda: beats(lag) >= before + 3)

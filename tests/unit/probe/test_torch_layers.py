@@ -65,9 +65,9 @@ def test_the_first_forward_is_left_alone_and_the_second_is_not(bench: Bench) -> 
 
 
 def test_two_forwards_a_second_are_sampled_where_forwards_are_worth_it(bench: Bench) -> None:
-    """Ten seconds of a busy model."""
+    """Ten seconds of forwards so dear that no sample costs more than its share of them."""
     step_ns = 10_000_000
-    sampled = sum(bench.forward(n * step_ns, 9_000_000) for n in range(1000))
+    sampled = sum(bench.forward(n * step_ns, 10_000_000_000) for n in range(1000))
     assert 20 <= sampled <= 10e9 / INTERVAL_NS
     assert INTERVAL_NS + JITTER_NS <= 500_000_000
 
@@ -84,16 +84,18 @@ def test_samples_cost_no_more_than_their_share_of_the_forwards(bench: Bench) -> 
 
 def test_the_cost_counts_every_module(bench: Bench) -> None:
     """A model of many modules is sampled less often."""
-    costs = []
-    for modules in (1, 50):
+
+    def cost_ns(modules: int) -> int:
         bench.module = nn.Sequential(*(nn.ReLU() for _ in range(modules)))
         forward = bench.sampler.begin()
         assert forward is not None
         bench.module(torch.ones(1, 8))
         bench.sampler.end()
         assert sum(layer.calls for layer in forward.layers.values()) == modules + 1
-        costs.append(forward.cost_ns)
-    assert costs[0] < costs[1]
+        return forward.cost_ns
+
+    # The least of many: what interrupts a forward is counted as its cost too.
+    assert 2 * min(cost_ns(1) for _ in range(50)) < min(cost_ns(50) for _ in range(50))
 
 
 def test_only_one_forward_is_sampled_at_a_time(bench: Bench) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pinchpoint.ring.layout import ANCHOR, ANCHOR_OFFSET
+from pinchpoint.ring import reader
+from pinchpoint.ring.layout import ANCHOR, ANCHOR_OFFSET, plan
 from pinchpoint.ring.reader import HOLE_PATIENCE_NS, Loss
 from pinchpoint.schema.clock import Anchor
 from tests.support.handmade import EVENTS, Follower, HandMadeRing
@@ -31,6 +32,74 @@ def test_records_arrive_in_order_and_once(ring: HandMadeRing, follower: Follower
     ring.put(4)
     assert follower.poll() == [4]
     assert follower.losses == []
+
+
+def test_records_arrive_in_order_over_the_end_of_the_segment(
+    ring: HandMadeRing, follower: Follower
+) -> None:
+    """Slots that are read together lie side by side; the next are at the beginning."""
+    ring.put(*range(1, 7))
+    assert follower.poll() == [1, 2, 3, 4, 5, 6]
+    ring.put(*range(7, 13))
+    assert follower.poll() == [7, 8, 9, 10, 11, 12]
+    assert follower.losses == []
+
+
+@pytest.mark.parametrize(("batch", "most"), [(1, 3), (2, 3), (1024, 3), (1024, 1)])
+def test_a_poll_ends_at_its_limit_and_the_next_goes_on_there(
+    ring: HandMadeRing,
+    follower: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    most: int,
+) -> None:
+    """However many slots are read together, the limit splits them without a loss."""
+    monkeypatch.setattr(reader, "BATCH_SLOTS", batch)
+    monkeypatch.setattr(reader, "POLL_SLOTS_MAX", most)
+    ring.put(*range(1, 8))
+    received = []
+    while polled := follower.poll():
+        assert len(polled) <= most
+        received += polled
+    assert received == [1, 2, 3, 4, 5, 6, 7]
+    assert follower.losses == []
+
+
+@pytest.mark.parametrize("overwritten", [(9,), (9, 10), (9, 10, 11, 12), tuple(range(9, 17))])
+def test_a_slot_that_is_overwritten_while_it_is_read_is_not_handed_on(
+    ring: HandMadeRing,
+    follower: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+    overwritten: tuple[int, ...],
+) -> None:
+    """The ends of all slots have been seen, their bodies have not, and the writer laps us."""
+    agreeing = reader._agreeing
+    pending = list(overwritten)
+
+    def lapped(found: memoryview, expected: range) -> int:
+        agreed = agreeing(found, expected)
+        ring.put(*pending)
+        pending.clear()
+        return agreed
+
+    monkeypatch.setattr(reader, "_agreeing", lapped)
+    ring.put(*range(1, 9))
+
+    received = follower.poll()
+
+    assert received == list(range(received[0], overwritten[-1] + 1))
+    assert received[0] > overwritten[-1] - EVENTS
+    assert follower.lost("overrun") == received[0] - 1
+
+
+def test_a_segment_may_begin_at_any_byte(tmp_path: Path) -> None:
+    """A header that nobody of ours wrote is read as it is, aligned or not."""
+    segments = tuple(segment._replace(offset=segment.offset + 3) for segment in plan((8, 4, 4)))
+    ring = HandMadeRing(tmp_path / "odd.ring", segments)
+    follower = Follower(ring.path)
+    ring.put(1, 2, 3)
+    assert follower.poll() == [1, 2, 3]
+    follower.reader.close()
 
 
 def test_an_empty_ring_gives_nothing(follower: Follower) -> None:

@@ -48,8 +48,10 @@ def v2(tmp_path: Path) -> Path:
             "pod/app/cpu.stat": V2_STAT,
             "pod/app/memory.current": "5000\n",
             "pod/app/memory.max": "8000\n",
-            "pod/app/memory.stat": "anon 1\ninactive_file 1200\n",
-            "pod/app/memory.events": "low 0\noom 3\noom_kill 2\n",
+            "pod/app/memory.stat": "anon 3000\nfile 1900\ninactive_file 1200\n",
+            "pod/app/memory.events": "low 0\nhigh 5\nmax 4\noom 3\noom_kill 2\n",
+            "pod/app/memory.swap.current": "700\n",
+            "pod/app/memory.peak": "6000\n",
         },
     )
     return tmp_path
@@ -75,7 +77,10 @@ def hybrid(tmp_path: Path) -> Path:
             "cpuacct/a/cpuacct.usage": "777\n",
             "memory/m/x/memory.usage_in_bytes": "5000\n",
             "memory/m/x/memory.limit_in_bytes": UNLIMITED_V1,
-            "memory/m/x/memory.stat": "inactive_file 1\ntotal_inactive_file 4000\n",
+            "memory/m/x/memory.stat": "rss 1\ninactive_file 1\ntotal_inactive_file 4000\n"
+            "total_rss 600\ntotal_cache 4300\ntotal_swap 50\n",
+            "memory/m/x/memory.max_usage_in_bytes": "5900\n",
+            "memory/m/x/memory.failcnt": "8\n",
             "memory/m/x/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
             "unified/u/cpu.stat": V2_STAT,
         },
@@ -96,6 +101,18 @@ def test_v2_memory_leaves_reclaimable_file_pages_out_of_the_working_set(v2: Path
     reading = memory(v2)
     assert (reading.usage_bytes, reading.working_set_bytes) == (5000, 3800)
     assert (reading.limit_bytes, reading.oom_kills) == (8000, 2)
+
+
+def test_v2_memory_is_told_by_kind_and_by_event(v2: Path) -> None:
+    reading = memory(v2)
+    assert (reading.anonymous_bytes, reading.file_bytes, reading.swap_bytes) == (3000, 1900, 700)
+    assert (reading.peak_bytes, reading.limit_hits, reading.high_events) == (6000, 4, 5)
+
+
+def test_v1_memory_is_that_of_the_whole_subtree(hybrid: Path) -> None:
+    reading = memory(hybrid)
+    assert (reading.anonymous_bytes, reading.file_bytes, reading.swap_bytes) == (600, 4300, 50)
+    assert (reading.peak_bytes, reading.limit_hits, reading.high_events) == (5900, 8, None)
 
 
 def test_a_quota_in_an_ancestor_is_the_containers(v2: Path) -> None:

@@ -69,3 +69,15 @@ def test_without_proc_what_the_system_call_says_remains(tmp_path: Path) -> None:
     assert reading.read_bytes is not None
     assert reading.read_bytes >= usage.ru_inblock * 512
     assert reading.cpu_user_ns is not None
+
+
+def test_open_files_are_those_of_the_process() -> None:
+    sampler = ProcessSampler()
+    before = sample(sampler)
+    with Path("/dev/null").open("rb"):
+        after = sample(sampler)
+    sampler.close()
+    assert before.open_files is not None
+    assert after.open_files == before.open_files + 1
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert after.open_files_limit == (None if limit == resource.RLIM_INFINITY else limit)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from functools import partial
 from pathlib import Path
 
 from pinchpoint.samplers.python_runtime import (
@@ -12,7 +13,8 @@ from pinchpoint.samplers.python_runtime import (
     PythonSampler,
     next_deadline,
 )
-from pinchpoint.schema.samples import LATE_BEAT_NS, PythonSample
+from pinchpoint.schema.samples import LATE_BEAT_NS, GcSample, PythonSample
+from pinchpoint.schema.terms import GAP_BOUNDS_NS
 from tests.unit.samplers.support import only, until
 
 MS = 1_000_000
@@ -105,6 +107,7 @@ def test_a_collection_is_counted_and_timed() -> None:
         watch.uninstall()
     assert watch.collections == before + 1
     assert watch.pause_ns > 0
+    assert sum(watch.pauses) == watch.collections
 
 
 def test_installing_twice_counts_once() -> None:
@@ -146,3 +149,18 @@ def test_the_sample_carries_both() -> None:
         7, 0, reading.gil_enabled, 1, 1, 9 * MS, gc_collections=3, gc_pause_ns=44
     )
     assert reading.gil_enabled in (0, 1)
+
+
+def test_pauses_are_counted_by_how_long_they_were() -> None:
+    watch = GcWatch()
+    for begin_ns, end_ns in ((10, 20), (10, 10 + 2 * MS), (10, 10 + 60_000 * MS)):
+        watch._on_collection("start", {}, partial(int, begin_ns))
+        watch._on_collection("stop", {}, partial(int, end_ns))
+    reading = only(PythonSampler(Heartbeat(), watch).sample(7), GcSample)
+    counts = [getattr(reading, f"pause_{number}") for number in range(len(GAP_BOUNDS_NS) + 1)]
+    assert {bound: count for bound, count in enumerate(counts) if count} == {
+        0: 1,
+        next(i for i, bound in enumerate(GAP_BOUNDS_NS) if bound >= 2 * MS): 1,
+        len(GAP_BOUNDS_NS): 1,
+    }
+    assert reading.pause_ns == 10 + 60_002 * MS

@@ -53,9 +53,13 @@ class Watch:
         assert self.last is not None
         return self.names.text(self.last.location_id)
 
+    def comes_to(self, category: str) -> bool:
+        """Seen so once."""
+        return until(lambda: self.category() == category)
+
     def settles_on(self, category: str) -> bool:
-        """Seen so once while it begins to wait, and then again."""
-        return until(lambda: self.category() == category) and self.category() == category
+        """Seen so once while it begins to wait, and then again: one that waits until the end."""
+        return self.comes_to(category) and self.category() == category
 
 
 @contextmanager
@@ -96,13 +100,13 @@ def held() -> Iterator[threading.Lock]:
 
 def test_a_sleeping_thread_sleeps() -> None:
     with repeating(lambda: time.sleep(0.2)) as watch:
-        assert watch.settles_on("sleep")
+        assert watch.comes_to("sleep")
         assert watch.location().endswith(" -> sleep")
 
 
 def test_a_select_without_descriptors_is_a_sleep() -> None:
     with repeating(lambda: select.select([], [], [], 0.2)) as watch:
-        assert watch.settles_on("sleep")
+        assert watch.comes_to("sleep")
 
 
 def test_a_with_block_on_a_held_lock_waits_for_it(held: threading.Lock) -> None:
@@ -236,7 +240,7 @@ def test_a_grpc_client_waits_as_a_client(limit: float | None) -> None:
             call(b"", timeout=limit, wait_for_ready=True)
 
     with listener, working(ask, channel.close) as watch:
-        assert watch.settles_on("client")
+        assert watch.comes_to("client")  # it looks up five times a second
         assert " ask -> call" in watch.location()
 
 
@@ -251,7 +255,7 @@ def test_a_grpc_stream_that_is_read_waits_as_a_client() -> None:
             next(answers)
 
     with listener, working(read, answers.cancel) as watch:
-        assert watch.settles_on("client")
+        assert watch.comes_to("client")
     channel.close()
 
 
@@ -291,7 +295,7 @@ def test_a_layer_of_torch_is_torch() -> None:
             layer(batch)
 
     with repeating(forward) as watch:
-        assert until(lambda: watch.category() == "torch")
+        assert watch.comes_to("torch")
         assert "forward -> layer" in watch.location()
 
 
@@ -299,12 +303,12 @@ def test_work_in_native_code_runs() -> None:
     data = bytes(1 << 24)
     hashlib = pytest.importorskip("hashlib")
     with repeating(lambda: hashlib.sha256(data)) as watch:
-        assert until(lambda: watch.category() == "running")
+        assert watch.comes_to("running")
 
 
 def test_an_event_carries_what_the_thread_is_handling() -> None:
     with repeating(lambda: time.sleep(0.2)) as watch:
-        assert watch.settles_on("sleep")
+        assert watch.comes_to("sleep")
         event = watch.last
     assert event is not None
     assert (event.stage, event.method_id, event.time_ns) == (FORWARD, 7, 5)
@@ -358,7 +362,7 @@ def test_more_threads_than_the_cap_take_turns() -> None:
 
 def test_locations_beyond_the_cap_are_id_zero() -> None:
     with repeating(lambda: time.sleep(0.2)) as watch:
-        assert watch.settles_on("sleep")
+        assert watch.comes_to("sleep")
         locations = watch.sampler._locations
         full = {str(number): number for number in range(1, LOCATIONS_MAX + 1)}
         locations._ids, locations._known = full, {}
@@ -377,7 +381,7 @@ def test_without_the_kernels_view_the_called_name_decides(
     thread.start()
     (tmp_path / "self" / "task" / str(thread.native_id)).mkdir(parents=True)
     watch = Watch(thread, KernelView(tmp_path))
-    assert until(lambda: watch.category() == "lock")
+    assert watch.comes_to("lock")
     held.release()
     thread.join()
 

@@ -1,0 +1,1 @@
+"""Other servers' own metrics as observations: one file a kind of server."""

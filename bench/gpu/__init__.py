@@ -1,0 +1,1 @@
+"""What the GPU sampler reads on a real GPU, against nvidia-smi and under known work."""

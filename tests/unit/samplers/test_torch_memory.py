@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pinchpoint.samplers.source import SourceNoData
+from pinchpoint.samplers.torch_memory import TorchMemorySampler
+from pinchpoint.schema.samples import TorchMemorySample
+from tests.unit.samplers.support import Names
+
+UUID = "00000000-0000-0000-0000-000000000000"
+
+STATS = {
+    "allocated_bytes.all.current": 1_000,
+    "allocated_bytes.all.peak": 9_000,
+    "reserved_bytes.all.current": 2_000,
+    "num_alloc_retries": 3,
+    "num_ooms": 1,
+}
+
+
+class FakeTorch:
+    """What the sampler may ask of torch; anything else is an AttributeError."""
+
+    def __init__(self, *properties: Any, initialized: bool = True, backend: str = "native") -> None:
+        self.cuda = SimpleNamespace(
+            is_initialized=lambda: initialized,
+            get_allocator_backend=lambda: backend,
+            device_count=lambda: len(properties),
+            memory_stats=lambda index: STATS if index == 0 else {},
+            get_device_properties=lambda index: properties[index],
+        )
+
+
+def device(uuid: str | None = UUID, name: str = "Fake H100") -> SimpleNamespace:
+    return SimpleNamespace(name=name) if uuid is None else SimpleNamespace(name=name, uuid=uuid)
+
+
+def read(torch: Any) -> tuple[list[TorchMemorySample], Names]:
+    names = Names()
+    modules = {} if torch is None else {"torch": torch}
+    samples = TorchMemorySampler(names, modules).sample(7)
+    return [sample for sample in samples if isinstance(sample, TorchMemorySample)], names
+
+
+def test_each_gpu_has_what_torch_has_taken_of_it() -> None:
+    """Now, not at its peak."""
+    samples, names = read(FakeTorch(device(), device("11111111-0000-0000-0000-000000000000")))
+    assert samples[0] == TorchMemorySample(7, 1, 1_000, 2_000, 3, 1)
+    assert samples[1] == TorchMemorySample(7, 2)
+    assert [names.text(sample.instance) for sample in samples] == [
+        f"GPU-{UUID}",
+        "GPU-11111111-0000-0000-0000-000000000000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        (device(None), "cuda:0"),
+        (device(name="NVIDIA H100 80GB HBM3 MIG 1g.10gb"), f"MIG-{UUID}"),
+    ],
+)
+def test_a_gpu_is_named_as_the_driver_names_it(properties: Any, name: str) -> None:
+    """Where torch tells enough for that."""
+    (sample,), names = read(FakeTorch(properties))
+    assert names.text(sample.instance) == name
+
+
+@pytest.mark.parametrize(
+    "torch",
+    [
+        None,
+        SimpleNamespace(),
+        FakeTorch(device(), initialized=False),
+        FakeTorch(device(), backend="cudaMallocAsync"),
+    ],
+)
+def test_nothing_is_asked_before_the_server_uses_the_gpu(torch: Any) -> None:
+    """Nor of an allocator that would have to ask CUDA."""
+    with pytest.raises(SourceNoData):
+        read(torch)
+
+
+real: Any = pytest.importorskip("torch")
+has_gpu = real.cuda.is_available()
+
+
+@pytest.mark.skipif(has_gpu, reason="there is a GPU")
+def test_a_torch_without_a_gpu_has_nothing_to_say() -> None:
+    """The real one, which is left as it was."""
+    with pytest.raises(SourceNoData):
+        read(real)
+    assert not real.cuda.is_initialized()
+
+
+@pytest.mark.skipif(not has_gpu, reason="there is no GPU")
+def test_what_the_real_torch_takes_is_seen() -> None:
+    """Under the name that the driver gives the GPU."""
+    real.cuda.init()
+    (before, *_), names = read(real)
+    kept = real.empty(1 << 20, dtype=real.uint8, device="cuda:0")
+    (after, *_), _ = read(real)
+    assert (after.allocated_bytes or 0) - (before.allocated_bytes or 0) == kept.nbytes
+    assert (after.reserved_bytes or 0) >= (after.allocated_bytes or 0)
+    assert names.text(before.instance).startswith(("GPU-", "MIG-"))
