@@ -32,9 +32,10 @@ format: setup  ## Format the code and apply the safe fixes
 matrix: setup  ## The probe's tests under every Python that is found (3.10 to 3.14)
 	@scripts/matrix
 
-bench: setup  ## What the probe costs, beside its peers: about 10 minutes
+bench: setup  ## What probe and agent cost, beside their peers: about 15 minutes
 	@scripts/system-packages bench
 	@$(BIN)/python -m bench.overhead
+	@$(BIN)/python -m bench.agent
 
 static: setup
 	@$(BIN)/ruff format --check --quiet . || { echo 'not formatted: run `make format`' >&2; exit 1; }

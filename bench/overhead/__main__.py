@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bench import report
 from bench.overhead import (
     end_to_end,
     environment,
@@ -28,7 +26,6 @@ from bench.overhead import (
 from bench.overhead.variants import PINCHPOINT_SAMPLED
 
 _BENCH = Path(__file__).resolve().parents[1]
-_SAMPLE_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -98,15 +95,15 @@ def main() -> int:
             sections.append(SECTIONS[name](QUICK if options.quick else FULL))
         except Exception:
             traceback.print_exc()
-    text = "\n\n".join((_where(), *(f"### {s.title}\n\n{s.text}" for s in sections)))
+    text = "\n\n".join((report.where(), *(f"### {s.title}\n\n{s.text}" for s in sections)))
     print(text)
     if len(sections) < len(options.only or SECTIONS):
         return 1
     if options.write:
-        table.replace_between_markers(_BENCH / "README.md", text)
+        report.replace_between_markers(_BENCH / "README.md", "overhead", text)
         for section in sections:
             for name, samples in section.samples.items():
-                _keep(_BENCH / "overhead" / f"{name}.json", samples)
+                report.keep(_BENCH / "overhead" / f"{name}.json", samples)
     return 0
 
 
@@ -201,34 +198,6 @@ def _run(python: str, module: str, *options: str) -> Any:
 
 def _plain(samples: Iterable[Any]) -> list[dict[str, Any]]:
     return [asdict(sample) for sample in samples]
-
-
-def _keep(path: Path, samples: Iterable[dict[str, Any]]) -> None:
-    """One sample a line."""
-    lines = ",\n".join(json.dumps(_rounded(sample)) for sample in samples)
-    path.write_text(f"[\n{lines}\n]\n", "utf-8")
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, _SAMPLE_DIGITS) if isinstance(value, float) else value
-
-
-def _where() -> str:
-    return (
-        f"{date.today()}, {os.cpu_count()} CPUs ({_cpu_model()}), Python "
-        f"{platform.python_version()}."
-    )
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

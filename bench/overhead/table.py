@@ -7,7 +7,6 @@ column stands the interval that the control, bare against bare, has there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
@@ -20,8 +19,8 @@ from bench.overhead.variants import (
     PINCHPOINT,
     PY_GRPC_PROMETHEUS,
 )
+from bench.report import table
 
-_BEGIN, _END = "<!-- overhead: begin -->", "<!-- overhead: end -->"
 _MEBIBYTE = 2**20
 _PATH_NAMES = {PINCHPOINT: "Pinchpoint, record of every request"}
 
@@ -49,7 +48,7 @@ def _rpc_path(kind: str, samples: rpc_path.Samples) -> str:
         if arm in (PY_GRPC_PROMETHEUS, OPENTELEMETRY):
             cheaper = _with_interval(rpc_path.times_cheaper(samples, PINCHPOINT, arm), 1, 1)
         rows.append((_PATH_NAMES.get(arm, arm), f"{own:.2f}", added, cheaper))
-    return _table(
+    return table(
         (
             f"{kind}",
             "CPU of an RPC, µs",
@@ -99,7 +98,7 @@ def memory(found: Sequence[over_the_wire.Memory]) -> str:
                 f"{median(one.shared for one in of_arm) / _MEBIBYTE:.1f}",
             )
         )
-    return _table(("server", "resident, MiB", "added, MiB", "of it the ring, MiB"), rows)
+    return table(("server", "resident, MiB", "added, MiB", "of it the ring, MiB"), rows)
 
 
 def starts(found: Sequence[start_up.Start]) -> str:
@@ -207,7 +206,7 @@ def _compared(
             compared = _paired(values, arm, compare)
             row.append("" if arm == BARE else _with_interval(compared, *compared_format))
         rows.append(row)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _with_interval(found: Estimate, scale: float, digits: int) -> str:
@@ -216,15 +215,3 @@ def _with_interval(found: Estimate, scale: float, digits: int) -> str:
 
 def _interval(found: Estimate, scale: float, digits: int) -> str:
     return f"{found.low * scale:.{digits}f} to {found.high * scale:.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def replace_between_markers(path: Path, text: str) -> None:
-    """Put `text` between the markers of the file, keeping the rest."""
-    before, rest = path.read_text("utf-8").split(_BEGIN)
-    _, after = rest.split(_END)
-    path.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", "utf-8")

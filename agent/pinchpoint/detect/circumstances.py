@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from pinchpoint.detect.decomposition import Decomposition, decompose
 from pinchpoint.detect.features import Features
 from pinchpoint.detect.reference import QUEUE, Figures, figures
-from pinchpoint.detect.replay_model import Gain, Job, Model
+from pinchpoint.detect.replay_model import REQUESTS_MAX, Gain, Job, Model
 from pinchpoint.detect.thresholds import (
     GIL_LATE_RATIO,
     GIL_OTHER_CORES,
@@ -55,14 +56,12 @@ def consider(features: Features, reference: Figures | None) -> Circumstances | N
     now = figures(features.details, WINDOW_NS / 1e9, features.cpu_per_request_seconds)
     if now is None:
         return None
-    jobs = [
-        Job(
-            completed.arrival_ns / 1e9,
-            completed.event.queue_ns / 1e9,
-            completed.event.service_ns / 1e9,
-        )
-        for completed in features.completed
-    ]
+    newest = sorted(features.completed, key=attrgetter("arrival_ns"))[-REQUESTS_MAX:]
+    begin_seconds, end_seconds = features.window_seconds
+    if len(newest) < len(features.completed):
+        # What is not replayed keeps no worker of the model busy.
+        begin_seconds = max(begin_seconds, newest[0].arrival_ns / 1e9)
+    jobs = [Job(c.arrival_ns / 1e9, c.event.queue_ns / 1e9, c.service_ns / 1e9) for c in newest]
     throttled = (features.throttled_periods_ratio or 0.0) >= THROTTLED_PERIODS_RATIO
     others = features.python_cores is None or features.python_cores >= GIL_OTHER_CORES
     return Circumstances(
@@ -70,7 +69,7 @@ def consider(features: Features, reference: Figures | None) -> Circumstances | N
         decomposition=decompose(features),
         figures=now,
         reference=reference,
-        model=Model(jobs, effective_workers(features), *features.window_seconds),
+        model=Model(jobs, effective_workers(features), begin_seconds, end_seconds),
         throttled=throttled,
         gil_contended=(features.gil_late_ratio or 0.0) >= GIL_LATE_RATIO,
         gil_held_by_others=others,
@@ -83,7 +82,7 @@ def effective_workers(features: Features) -> int:
         return features.traffic.workers
     edges = []
     for completed in features.completed:
-        begin = completed.end_ns - completed.event.service_ns
+        begin = completed.end_ns - completed.service_ns
         edges += [(begin, 1), (completed.end_ns, -1)]
     running = most = 0
     for _, step in sorted(edges):
@@ -95,9 +94,11 @@ def effective_workers(features: Features) -> int:
 def _per_job(circumstances: Circumstances, removal: Removal) -> list[float]:
     """Seconds removed from each job: measured where it was sampled, else in proportion."""
     features = circumstances.features
-    measured = {s.arrival_ns / 1e9: removal(s.detail) for s in features.details}
+    removals = [removal(detail) for _, detail in features.details]
+    pairs = list(zip(features.details, removals, strict=True))
+    measured = {sampled.arrival_ns / 1e9: seconds for sampled, seconds in pairs}
     service = sum(d.weight * (d.latency_ns - d.stages[QUEUE].wall_ns) for _, d in features.details)
-    removed = sum(d.weight * removal(d) for _, d in features.details) * 1e9
+    removed = sum(sampled.detail.weight * seconds for sampled, seconds in pairs) * 1e9
     ratio = removed / service if service > 0 else 0.0
     return [
         measured.get(job.arrival_seconds, job.service_seconds * ratio)

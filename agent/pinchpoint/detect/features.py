@@ -179,7 +179,7 @@ def quantile(ordered: list[float], q: float) -> float | None:
 
 
 def _traffic(window: Window) -> Traffic:
-    latencies = sorted(completed.event.latency_ns / 1e9 for completed in window.requests)
+    latencies = sorted([completed.latency_ns / 1e9 for completed in window.requests])
     servers = [series[-1] for _, _, series in window.series(ServerSample)]
     busy = [
         sum(values) / len(values)
@@ -234,10 +234,11 @@ def _stage_means(details: tuple[Sampled, ...], weight: float) -> dict[str, Stage
     for _, detail in details:
         w = detail.weight
         for total, stage in zip(sums, detail.stages, strict=True):
-            if stage.wall_ns:
-                total[0] += w * stage.wall_ns
-                total[1] += w * stage.cpu_ns
-                total[2] += w * stage.runqueue_ns
+            wall_ns, cpu_ns, runqueue_ns = stage
+            if wall_ns:
+                total[0] += w * wall_ns
+                total[1] += w * cpu_ns
+                total[2] += w * runqueue_ns
                 total[3] += w * stage.blocked_ns
     scale = weight * 1e9
     return {

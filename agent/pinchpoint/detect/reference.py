@@ -65,8 +65,11 @@ def figures(
 
 
 def _waiting_ns(detail: RequestDetail) -> int:
-    stages = [stage for i, stage in enumerate(detail.stages) if i != QUEUE]
-    return max(0, sum(s.blocked_ns for s in stages) - sum(s.runqueue_ns for s in stages))
+    waiting_ns = 0
+    for i, (wall_ns, cpu_ns, runqueue_ns) in enumerate(detail.stages):
+        if wall_ns and i != QUEUE:
+            waiting_ns += max(0, wall_ns - cpu_ns - runqueue_ns) - runqueue_ns
+    return max(0, waiting_ns)
 
 
 class Reference:

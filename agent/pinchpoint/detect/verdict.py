@@ -136,7 +136,7 @@ class Detector:
             active=active,
             ruled_out=tuple(ruled_out),
             traffic=traffic,
-            decomposition=decompose(features),
+            decomposition=circumstances.decomposition if circumstances else decompose(features),
             features=features,
             reference=reference,
             utilization_ratio=circumstances.utilization if circumstances else None,

@@ -26,15 +26,14 @@ SampleT = TypeVar("SampleT", bound=Sample)
 
 
 class Completed(NamedTuple):
-    """A finished request with the time it ended on the reader's clock."""
+    """A finished request on the reader's clock. Its times are computed once: it is looked at in
+    every second of the window."""
 
     end_ns: int
+    arrival_ns: int
+    latency_ns: int
+    service_ns: int
     event: RequestEvent
-
-    @property
-    def arrival_ns(self) -> int:
-        """When it came, on the reader's clock."""
-        return self.end_ns - self.event.latency_ns
 
 
 class Sampled(NamedTuple):
@@ -107,8 +106,11 @@ class Window:
             self._heard[source] = self.now_ns
         if isinstance(record, RequestEvent):
             if record.call_type in ONE_RESPONSE and not record.flags & FLAG_REJECTED:
-                end_ns = record.arrival_ns + record.latency_ns + offset
-                self.requests.append(Completed(end_ns, record))
+                service_ns = record.service_ns
+                latency_ns = record.queue_ns + service_ns
+                arrival_ns = record.arrival_ns + offset
+                end_ns = arrival_ns + latency_ns
+                self.requests.append(Completed(end_ns, arrival_ns, latency_ns, service_ns, record))
         elif isinstance(record, RequestDetail):
             if record.call_type in ONE_RESPONSE:
                 end_ns = record.arrival_ns + record.latency_ns + offset

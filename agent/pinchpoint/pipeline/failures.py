@@ -16,6 +16,8 @@ from pinchpoint.schema.terms import GRPC_TYPES, status_text
 
 _REJECTION = {"UNIMPLEMENTED": "unknown_method", "RESOURCE_EXHAUSTED": "concurrency_limit"}
 
+_TOLD_BY = FLAG_BEHAVIOUR_CALLED | FLAG_REJECTED | FLAG_DESERIALIZE_FAILED | FLAG_SERIALIZE_FAILED
+
 _MESSAGE_ERROR = {FLAG_DESERIALIZE_FAILED: "deserialize", FLAG_SERIALIZE_FAILED: "serialize"}
 
 
@@ -29,6 +31,8 @@ class Failures:
 
     def request(self, event: RequestEvent) -> None:
         """A request is over."""
+        if event.flags & _TOLD_BY == FLAG_BEHAVIOUR_CALLED:
+            return
         for flag, kind in _MESSAGE_ERROR.items():
             if event.flags & flag:
                 self.message_errors[kind] += 1

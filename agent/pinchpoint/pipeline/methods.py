@@ -3,6 +3,8 @@ a request."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pinchpoint.pipeline.caps import Admission
 from pinchpoint.pipeline.costs import Costs
 from pinchpoint.pipeline.options import PipelineOptions
@@ -20,6 +22,7 @@ Key = tuple[str, str, str]
 share a series."""
 
 
+@lru_cache(maxsize=2048)
 def _key(text: str, call_type: int) -> Key:
     if call_type < len(GRPC_TYPES):
         service, _, method = text.strip("/").rpartition("/")
