@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.processes import Program
 from tests.support.waiting import until
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 """When a condition that has to come true is given up; never waited for in full."""
 
 T = TypeVar("T")

@@ -3,8 +3,9 @@
 While the serving thread or the event loop cannot run, RPCs pile up in the core. The core counts
 what it has accepted (channelz, on by default); less what Python has seen that is the backlog, and
 the integral of the backlog over time is the time that all of them have waited (Little's law
-without a division). Sampled a few times a second, so it is an estimate: within 10 % of what
-clients measured (`bench/README.md`).
+without a division). Sampled a few times a second, so it is an estimate: within a few per cent of
+what clients measured for a backlog that lasts, off by up to 30 % for one that comes and goes within
+a second (ADR 0010).
 
 `channelz_get_servers` is a function of a private module and may be switched off by a server
 (`grpc.enable_channelz=0`): then there is no estimate, and `reason` says why.
