@@ -324,6 +324,7 @@ def test_devices_that_the_server_gives_up_end(fake: FakeNvml, reader: Reader) ->
     gpus = reader.read().gpus()
     assert gpus[UUID_0] == {}
     assert gpus[UUID_1]["power_watts"] == 301.5
+    assert reader.read().gpus().keys() == {UUID_1}
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ def agent(started: Programs, directory: Path, url: str) -> tuple[Program, Endpoi
     return program, endpoint_of(program)
 
 
-def primary(endpoint: Endpoint) -> str:
+def primary(endpoint: Endpoint, what: str = "type") -> str:
     """What the verdict names first."""
     document = endpoint.verdict()
-    return "" if document is None else str(document["primary"]["type"])
+    return "" if document is None else str(document["primary"][what])
 
 
 def test_a_queue_that_grows_is_named_and_replayed(tmp_path: Path) -> None:
@@ -104,6 +104,8 @@ def test_what_is_no_exposition_is_said_and_leaves_the_rest_alone(tmp_path: Path)
         scrape = endpoint.scrape_when(
             lambda s: s.total("pinchpoint_sampler_errors_total", sampler="adapter/vllm") >= 2
         )
+        said = "no server is read: see the signal adapter/vllm"
+        assert until(lambda: primary(endpoint, "summary") == said)
         assert program.stop() == 0
     assert scrape.values("pinchpoint_signal_available", signal="adapter/vllm") == [0.0]
     assert scrape.total("pinchpoint_build_info") == 1

@@ -49,6 +49,17 @@ def configured(directory: Path, more: str = "") -> str:
     return f"ring_directory: {directory / 'rings'}\nweb: {web}\n{more}"
 
 
+def posted(http: Endpoint, path: str) -> tuple[int, str]:
+    """Status and body of a POST."""
+    request = urllib.request.Request(http.url + path, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
 class Agent:
     """A running agent that is configured by a file."""
 
@@ -65,13 +76,7 @@ class Agent:
 
     def post(self, path: str) -> tuple[int, str]:
         """Status and body."""
-        request = urllib.request.Request(self.http.url + path, method="POST")
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return posted(self.http, path)
 
     def hang_up(self, sentence: str) -> None:
         """SIGHUP, and what is said of it."""
@@ -196,10 +201,14 @@ def test_a_bad_file_does_not_end_the_agent(started: Programs, file: Path) -> Non
 
 
 def test_a_hangup_without_a_file_is_answered(started: Programs, tmp_path: Path) -> None:
-    program = started.start(*PINCHPOINT, "agent", ANY_PORT, f"--ring-dir={tmp_path}")
+    program = started.start(
+        *PINCHPOINT, "agent", ANY_PORT, "--web.enable-lifecycle", f"--ring-dir={tmp_path}"
+    )
     http = endpoint_of(program)
     program.process.send_signal(signal.SIGHUP)
-    program.says("^pinchpoint: (nothing to reload: the agent was started without --config.file)")
+    sentence = "nothing to reload: the agent was started without --config.file"
+    program.says(f"^pinchpoint: ({sentence})")
+    assert posted(http, "/-/reload") == (500, f"the configuration was not reloaded: {sentence}\n")
     assert http.get("/-/healthy")[0] == 200
     assert program.stop() == 0
 

@@ -114,6 +114,7 @@ ABSENT_HERE = {
     "pinchpoint_container_memory_swap_bytes": "not counted by every kernel",
     "pinchpoint_container_memory_peak_bytes": "of Linux 5.19 and later, and cgroup v1",
     "pinchpoint_container_memory_high_events": "of cgroup v2 only",
+    "pinchpoint_process_open_fds": "of Linux 6.2 and later",
     "pinchpoint_process_max_fds": "where there is a limit",
     **dict.fromkeys(NEEDS_A_GPU, "of GPUs only"),
     **{family.name: "of servers by their own metrics: test_adapters" for family in SERVED},

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import base64
 import http.client
+import os
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,9 +21,11 @@ import bcrypt
 import pytest
 
 from pinchpoint.errors import ConfigError
+from pinchpoint.expose import web_file
 from pinchpoint.expose.http import DEFAULTS, HttpServer, serve, split_address
 from pinchpoint.expose.http_connections import CONNECTIONS_MAX
 from pinchpoint.expose.state import PublishedState
+from pinchpoint.expose.web_config import WebConfig, read_web_config
 from pinchpoint.expose.web_options import WebOptions
 from pinchpoint.pipeline.buckets import FINE_SECONDS, Buckets
 from pinchpoint.snapshot import AgentFacts
@@ -134,6 +138,27 @@ def ask(
         return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+def kept(web: Web, context: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
+    """A connection for several requests; it does not connect again by itself."""
+    host, port = web.address
+    connection = (
+        http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        if context is None
+        else http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS, context=context)
+    )
+    connection.connect()
+    connection.auto_open = 0
+    return connection
+
+
+def answered(connection: http.client.HTTPConnection) -> tuple[int, bool]:
+    """Status of the next request of a connection, and whether it was the last."""
+    connection.request("GET", "/-/healthy")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.will_close
 
 
 def refused(web: Web, context: ssl.SSLContext) -> bool:
@@ -302,28 +327,120 @@ def copied(certificate: Certificate, directory: Path) -> Certificate:
 
 
 def test_certificates_are_replaced_while_the_agent_runs(tmp_path: Path, keys: Keys) -> None:
-    """New connections see the new one; those that are open go on; the halves of one and another
-    are said and not used."""
+    """New connections see the new one; those that are open get one more answer; the halves of one
+    and another are said and not used."""
     text = tls(copied(keys.server, tmp_path))
     renewed = keys.ca.sign("renewed", HOST)
     with serving(tmp_path, text) as web:
-        host, port = web.address
         before = serial(web, trusting(keys))
-        kept = http.client.HTTPSConnection(host, port, context=trusting(keys))
-        try:
-            kept.request("GET", "/-/healthy")
-            assert kept.getresponse().read()
+        with closing(kept(web, trusting(keys))) as connection:
+            assert answered(connection) == (200, False)
             shutil.copy(renewed.cert, tmp_path / "tls.crt")
             assert [serial(web, trusting(keys)) for _ in range(2)] == [before, before]
+            assert answered(connection) == (200, False)
             copied(renewed, tmp_path)
             assert serial(web, trusting(keys)) != before
-            kept.request("GET", "/-/healthy")
-            assert kept.getresponse().read()
-        finally:
-            kept.close()
+            assert answered(connection) == (200, True)
     (told,) = web.said
     assert "tls.crt" in told
     assert told.endswith("the web configuration stays as it was")
+
+
+def test_plain_connections_end_when_tls_begins(tmp_path: Path, keys: Keys) -> None:
+    """Those that are open too: nothing more is answered in the clear."""
+    with serving(tmp_path, "") as web, closing(kept(web)) as connection:
+        assert answered(connection) == (200, False)
+        web.file.write_text(tls(keys.server))
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        assert (answer.status, answer.will_close) == (400, True)
+        assert answer.read() == b"only HTTPS is spoken here: write https://\n"
+        assert ask(web, trusting(keys))[0] == 200
+
+
+def test_clients_of_an_authority_that_is_no_longer_trusted_lose_their_connection(
+    tmp_path: Path, keys: Keys
+) -> None:
+    """After one more answer; they cannot connect again."""
+    authority = tmp_path / "authority.crt"
+    shutil.copy(keys.ca.cert, authority)
+    client = trusting(keys, keys.client)
+    with serving(tmp_path, tls(keys.server, REQUIRED, f"client_ca_file: {authority}")) as web:
+        with closing(kept(web, client)) as connection:
+            assert answered(connection) == (200, False)
+            shutil.copy(keys.stranger.cert, authority)
+            assert answered(connection) == (200, True)
+        assert refused(web, client)
+        assert web.said == []
+
+
+@pytest.mark.parametrize(
+    "gone", ["tls_server_config", "client_auth_type", "client_ca_file", "client_allowed_sans"]
+)
+def test_a_file_that_is_cut_opens_nothing(tmp_path: Path, keys: Keys, gone: str) -> None:
+    """It is said, and clients need the same certificates as before."""
+    demands = (REQUIRED, f"client_ca_file: {keys.ca.cert}", "client_allowed_sans: [10.0.0.7]")
+    text = users(alice=PASSWORD) + tls(keys.server, *demands)
+    nameless = keys.ca.sign("nameless", "IP:10.0.0.8")
+    with serving(tmp_path, text) as web:
+        web.file.write_text(text[: text.index(gone)])
+        for shown in (None, keys.stranger, nameless):
+            assert refused(web, trusting(keys, shown))
+        client = trusting(keys, keys.client)
+        assert ask(web, client, **basic("alice", PASSWORD))[0] == 200
+        (told,) = web.said
+        assert gone in told
+        assert "restart the agent" in told
+
+
+@pytest.mark.parametrize("key", ["cert_file", "key_file"])
+def test_a_certificate_that_would_be_waited_for_holds_up_nobody(
+    tmp_path: Path, keys: Keys, key: str
+) -> None:
+    """It is no file, which is said; what held goes on to hold."""
+    os.mkfifo(tmp_path / "fifo")
+    files = {"cert_file": keys.server.cert, "key_file": keys.server.key, key: "fifo"}
+    with serving(tmp_path, "") as web, closing(kept(web)) as connection:
+        lines = (f"  {name}: {file}\n" for name, file in files.items())
+        web.file.write_text("tls_server_config:\n" + "".join(lines))
+        for _ in range(2):
+            assert answered(connection) == (200, False)
+        (told,) = web.said
+        assert "fifo is not a file" in told
+
+
+def test_a_file_that_is_slow_holds_up_one_client_and_not_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are answered by what held before, and one too many is told so."""
+    reading, read = threading.Event(), threading.Event()
+
+    def slow(path: Path) -> WebConfig:
+        reading.set()
+        read.wait()
+        return read_web_config(path)
+
+    with serving(tmp_path, "") as web, ExitStack() as clients:
+        held = [clients.enter_context(closing(kept(web))) for _ in range(CONNECTIONS_MAX)]
+        clients.callback(read.set)
+        assert {answered(connection) for connection in held} == {(200, False)}
+        monkeypatch.setattr(web_file, "read_web_config", slow)
+        web.file.write_text(users(alice=PASSWORD))
+        held[0].request("GET", "/-/healthy")
+        assert reading.wait(TIMEOUT_SECONDS)
+        assert answered(held[1]) == (200, False)
+        for connection in held[1:]:
+            connection.sock.sendall(b"GET")
+        table = web.server._server.connections
+        assert until(lambda: not any(entry.idle for entry in list(table._open.values())))
+        with (
+            socket.create_connection(web.address, timeout=TIMEOUT_SECONDS) as client,
+            http.client.HTTPResponse(client) as response,
+        ):
+            response.begin()
+            assert response.status == 503
+        read.set()
+        assert held[0].getresponse().status == 401
 
 
 def test_passwords_are_asked_for_and_replaced_while_the_agent_runs(

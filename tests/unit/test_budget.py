@@ -18,8 +18,15 @@ from pinchpoint.schema.events import (
     StreamEvent,
 )
 from pinchpoint.schema.observations import Name, NameKind, Observation, Record
-from pinchpoint.schema.samples import SAMPLE_TYPES, MethodSample, ModelSample, SignalSample
-from pinchpoint.schema.terms import CALL_TYPES, GAP_BOUNDS_NS, GRPC_CODES, GRPC_TYPES, STAGES
+from pinchpoint.schema.samples import (
+    SAMPLE_TYPES,
+    GpuSample,
+    MethodSample,
+    ModelSample,
+    SamplerSample,
+    SignalSample,
+)
+from pinchpoint.schema.terms import CALL_TYPES, GAP_BOUNDS_NS, GRPC_CODES, GRPC_TYPES, OTHER, STAGES
 from pinchpoint.schema.wire import sample_fields
 from tests.support.series import series_of
 from tests.unit.pipeline.feeding import call, shown
@@ -111,6 +118,23 @@ def test_no_flood_makes_more_series_than_the_cap(floods: tuple[Flood, ...]) -> N
     snapshot = shown(flooded(floods))
     assert series_of(snapshot).total() <= Caps().series
     assert any(snapshot.folded.values())
+
+
+def test_methods_leave_room_for_what_comes_later() -> None:
+    """A server declares them at its start; its GPUs, models and our own signals come after."""
+    pipeline = flooded((methods,))
+    for number in range(1, 9):
+        pipeline.feed(Observation(2, Name(number, NameKind.OTHER, 0, f"n{number}")))
+        pipeline.feed(Observation(2, SignalSample(0, number, available=1.0)))
+        pipeline.feed(Observation(2, SamplerSample(0, number, 1.0, 0.0)))
+        pipeline.feed(Observation(2, GpuSample(0, number, power_watts=1.0)))
+    for number in range(1, 5):
+        pipeline.feed(Observation(2, ForwardEvent(0, number, 0, 4, 7, 0, 10**6)))
+    snapshot = shown(pipeline)
+    assert len(snapshot.signals) == len(snapshot.gpu_facts) == 8
+    assert len(snapshot.models) == 4
+    assert OTHER not in {name for _, name, _ in snapshot.gauges}
+    assert OTHER not in {model.model for model in snapshot.models}
 
 
 def test_bounds_count_too() -> None:

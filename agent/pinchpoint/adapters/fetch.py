@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX = 8 << 20
 """About forty times what a busy server with ten models says."""
 
+HEAD_BYTES_MAX = 1 << 20
+"""What may come beside the body: heads, trailers, the sizes of chunks."""
+
 READ_BYTES = 1 << 16
 
 ACCEPT = f"{TEXT};version=0.0.4,{OPENMETRICS};q=0.1"
@@ -37,6 +40,13 @@ class RefusedError(FetchError):
 
 class SilentError(FetchError):
     """It listens and does not answer in time: the server hangs."""
+
+
+class TooLongError(FetchError):
+    """More comes than any server has to say."""
+
+    def __init__(self) -> None:
+        super().__init__(f"answers with more than {BODY_BYTES_MAX >> 20} MiB")
 
 
 class Answer(NamedTuple):
@@ -87,18 +97,20 @@ def _answer(response: http.client.HTTPResponse) -> Answer:
     while block := response.read(READ_BYTES):
         body += block
         if len(body) > BODY_BYTES_MAX:
-            raise FetchError(f"answers with more than {BODY_BYTES_MAX >> 20} MiB")
+            raise TooLongError
     if response.length:  # a cut-off line would be a wrong number
         raise FetchError("hangs up in mid-answer")
     return Answer(response.getheader("Content-Type", ""), bytes(body))
 
 
 class _Bytes(io.RawIOBase):
-    """What a socket sends until a deadline."""
+    """What a socket sends until a deadline, and no more than a whole answer may be: the parser
+    bounds neither the size of a chunk nor the number of trailers."""
 
     def __init__(self, connected: socket.socket, deadline: float) -> None:
         self._socket = connected
         self._deadline = deadline
+        self._left_bytes = BODY_BYTES_MAX + HEAD_BYTES_MAX
 
     def readable(self) -> bool:
         return True
@@ -108,7 +120,11 @@ class _Bytes(io.RawIOBase):
         if remaining <= 0:
             raise TimeoutError
         self._socket.settimeout(remaining)
-        return self._socket.recv_into(buffer)
+        received = self._socket.recv_into(buffer)
+        self._left_bytes -= received
+        if self._left_bytes < 0:
+            raise TooLongError
+        return received
 
 
 class _Readable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ class Place(Text):
     def parse(self, text: str) -> Path:
         if not text or "\0" in text:
             raise ValueError(text)
+        os.fsencode(text)  # raises a ValueError for what no file system can hold
         return Path(text)
 
 

@@ -78,12 +78,6 @@ def load(
     return Loaded(config, loading.origins, tuple(_slips(environment)))
 
 
-def chosen_file(flag: str | None, environment: Mapping[str, str]) -> Path | None:
-    """The configuration file that a flag or the environment names."""
-    text = flag or environment.get(FILE_VARIABLE, "")
-    return Path(text) if text else None
-
-
 class _Loading:
     """What has been understood so far; a stronger source comes later."""
 

@@ -12,6 +12,7 @@ import yaml
 
 from pinchpoint.config.kinds import Report
 from pinchpoint.config.nodes import Fields, Items, Node, Scalar
+from pinchpoint.config.sentences import clean
 
 DEPTH_MAX = 8
 """The configuration needs four levels."""
@@ -27,7 +28,7 @@ def parse_yaml(text: str, report: Report) -> Node | None:
         report: told of every mistake; the line counts from 1.
     """
     try:
-        return _Builder(yaml.parse(text, Loader=yaml.SafeLoader), report).document()
+        return _Builder(_events(text), report).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = ", ".join(part for part in (error.problem, error.context) if part)
@@ -35,13 +36,23 @@ def parse_yaml(text: str, report: Report) -> Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         report(line, f"the character {error.character:#x} is not allowed: remove it")
-    except _TooDeepError as error:
-        report(error.args[0], f"this is nested more than {DEPTH_MAX} levels deep: no key is")
+    except _UnreadableError as error:
+        report(*error.args)
     return None
 
 
-class _TooDeepError(Exception):
-    pass
+class _UnreadableError(Exception):
+    """A line and a sentence about it."""
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_event():
+            yield loader.get_event()  # type: ignore[no-untyped-call]
+    except (OverflowError, ValueError) as error:  # of Python, for what the parser believes
+        sentence = "this is not YAML (a number or an escape in it is too large)"
+        raise _UnreadableError(loader.line + 1, sentence) from error
 
 
 class _Builder:
@@ -62,13 +73,15 @@ class _Builder:
     def _node(self, event: yaml.Event, depth: int) -> Node:
         line = _line(event)
         if depth > DEPTH_MAX:
-            raise _TooDeepError(line)
+            raise _UnreadableError(
+                line, f"this is nested more than {DEPTH_MAX} levels deep: no key is"
+            )
         if isinstance(event, yaml.AliasEvent):
             self._report(line, f"*{event.anchor} refers to another value: write it out")
             return Scalar(line, "", null=True)
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self._report(line, f"the tag {tag} is not known: leave it out")
+            self._report(line, f"the tag {clean(tag)} is not known: leave it out")
         if isinstance(event, yaml.ScalarEvent):
             return Scalar(line, event.value, null=event.implicit[0] and event.value in _NULLS)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -88,9 +101,8 @@ class _Builder:
                 self._report(key.line, "this key is no name: write KEY: VALUE")
             elif key.text in lines:
                 first = lines[key.text]
-                self._report(
-                    key.line, f"{key.text} is there twice, first in line {first}: keep one"
-                )
+                twice = f"{clean(key.text)} is there twice, first in line {first}: keep one"
+                self._report(key.line, twice)
             else:
                 lines[key.text] = key.line
                 yield key, value

@@ -47,7 +47,7 @@ from pinchpoint.detect.window import Window
 from pinchpoint.schema.events import LayerEvent, RequestDetail, RequestEvent, StackEvent
 from pinchpoint.schema.names import Names
 from pinchpoint.schema.observations import Observation, SourceClosed, SourceOpened, Tick
-from pinchpoint.schema.samples import Sample
+from pinchpoint.schema.samples import Sample, SignalSample
 
 _WINDOWED = (RequestEvent, RequestDetail, StackEvent, LayerEvent, Sample)
 
@@ -168,7 +168,7 @@ class Detector:
         if active:
             return "bottleneck", active[0].found.summary
         if traffic.requests < REQUESTS_MIN and not self._window.attached:
-            return "unknown", "no serving process is attached: is the probe in the server?"
+            return "unknown", self._nobody()
         if self._window.silent_ns() >= SILENCE_NS:
             seconds = self._window.silent_ns() / 1e9
             return "unknown", f"a serving process has said nothing for {seconds:.0f} s: it hangs"
@@ -185,6 +185,18 @@ class Detector:
         if self._slow.active:
             return "unknown", _unexplained(c)
         return "healthy", "nothing is in the way: no cause both matters and does harm"
+
+    def _nobody(self) -> str:
+        """What there is instead of a server: adapters that find none, or nothing."""
+        missing = {
+            self._window.name(source, instance)
+            for source, instance, series in self._window.series(SignalSample)
+            if series[-1].available == 0
+        }
+        adapters = sorted(name for name in missing if name.startswith("adapter/"))
+        if adapters:
+            return f"no server is read: see the signal {', '.join(adapters)}"
+        return "no serving process is attached: is the probe in the server?"
 
     def _learn(self, now_ns: int, state: str, features: Features) -> None:
         second = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from pinchpoint import __version__
 from pinchpoint.expose import readings_families as readings
 from pinchpoint.expose.family import Family, by_label, single
@@ -107,15 +110,20 @@ _ITSELF = (
     ),
 )
 
+
+def _experimental(families: Iterable[Family]) -> tuple[Family, ...]:
+    return tuple(replace(family, stability="experimental") for family in families)
+
+
 GROUPS: tuple[tuple[str, tuple[Family, ...]], ...] = (
     ("gRPC, as go-grpc-middleware names it", RPCS),
     ("HTTP, as OpenTelemetry names it", HTTP),
     ("Requests and where their time goes", REQUESTS),
     ("The server now", SERVER),
-    ("Servers by their own metrics", SERVED),
+    ("Servers by their own metrics", _experimental(SERVED)),
     ("Models", MODELS),
     ("torch's settings", TORCH),
-    ("GPUs", GPU),
+    ("GPUs", _experimental(GPU)),
     ("Serving processes", readings.PROCESS),
     ("Container", readings.CONTAINER),
     ("Python", readings.PYTHON),

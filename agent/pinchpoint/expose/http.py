@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from pinchpoint.config.kinds import Address
+from pinchpoint.config.sentences import clean
 from pinchpoint.errors import AddressError
 from pinchpoint.expose.http_server import Server
 from pinchpoint.expose.state import PublishedState
@@ -26,7 +28,7 @@ class HttpServer:
         host, port = server.server_address[:2]
         text = host.decode() if isinstance(host, bytes | bytearray) else host
         self.address = f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
-        scheme = "https" if web.current().context else "http"
+        scheme = "https" if web.latest.context else "http"
         self.url = f"{scheme}://{self.address}"
         self._thread = threading.Thread(
             target=server.serve_forever,
@@ -50,10 +52,12 @@ def split_address(address: str) -> tuple[str, int]:
     Raises:
         AddressError: it is none of these.
     """
-    host, separator, port = address.rpartition(":")
-    number = port.isascii() and port.isdigit() and len(port) <= 5
-    if not separator or not number or int(port) > 65535:
-        raise AddressError(f"'{address}' is no listen address: write HOST:PORT, e.g. 0.0.0.0:10061")
+    try:
+        host, _, port = Address().parse(address).rpartition(":")
+    except ValueError as error:
+        raise AddressError(
+            f'"{clean(address)}" is no listen address: write {Address.wanted}'
+        ) from error
     return host.strip("[]") or "0.0.0.0", int(port)
 
 
@@ -86,7 +90,7 @@ def serve(
     except (OSError, ValueError) as error:  # ValueError: no host name at all
         reason = getattr(error, "strerror", None) or str(error)
         raise AddressError(
-            f"cannot listen on {address} ({reason}): "
+            f"cannot listen on {clean(address)} ({reason}): "
             "choose another port with --web.listen-address HOST:PORT"
         ) from error
     return HttpServer(server, web)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import time
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
+from io import BufferedIOBase
 from ssl import SSLSocket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,6 +33,12 @@ GZIP_BYTES_MIN = 1024
 
 PARAMETERS_MAX = 1000
 
+HEAD_BYTES_MAX = 1 << 16
+"""Of the request line and all headers together, which are held before anybody is known. Scrapers
+need some 500."""
+
+ONLY_HTTPS = b"only HTTPS is spoken here: write https://\n"
+
 _UNAUTHORIZED = Answer(
     401,
     PLAIN,
@@ -38,12 +46,15 @@ _UNAUTHORIZED = Answer(
     (("WWW-Authenticate", 'Basic realm="pinchpoint", charset="UTF-8"'),),
 )
 
+_NO_TLS = Answer(400, PLAIN, ONLY_HTTPS)
+
 _NONSENSE = Answer(400, PLAIN, b"the address cannot be understood\n")
 
 
 class Handler(BaseHTTPRequestHandler):
     """Serves a connection until either side ends it."""
 
+    raw_requestline: bytes
     server_version = f"pinchpoint/{__version__}"
     protocol_version = "HTTP/1.1"
     # Head and body are two packets: the second would wait 40 ms until the first is confirmed.
@@ -76,20 +87,24 @@ class Handler(BaseHTTPRequestHandler):
         self._held.expect(HEAD_SECONDS)
         super().handle_one_request()
 
+    def parse_request(self) -> bool:
+        """Read the head, up to a size."""
+        whole = self.rfile
+        self.rfile = _Bounded(whole, HEAD_BYTES_MAX - len(self.raw_requestline))  # type: ignore[assignment]
+        try:
+            return super().parse_request()
+        finally:
+            self.rfile = whole
+
     def _serve(self) -> None:
         self._held.expect(ANSWER_SECONDS)
         started = time.perf_counter()
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            # Nobody reads it, and it must not be taken for the next request.
-            self.close_connection = True
         web = self._web.current()
+        made_with = self.connection.context if isinstance(self.connection, SSLSocket) else None
+        if self._more_follows() or made_with is not web.context:
+            self.close_connection = True
         request = self._request(web)
-        if not web.users.allows(self.headers.get("Authorization", "")):
-            answer = _UNAUTHORIZED
-        elif request is None:
-            answer = _NONSENSE
-        else:
-            answer = self._site.answer(request)
+        answer = self._answer(web, request)
         headers = {**web.headers, "Content-Type": answer.content_type, **dict(answer.headers)}
         body = answer.body
         if len(body) >= GZIP_BYTES_MIN and gzip_wanted(self._list("Accept-Encoding")):
@@ -98,6 +113,23 @@ class Handler(BaseHTTPRequestHandler):
         if request is not None and request.path == METRICS:
             self._site.stats.answered(answer.status, time.perf_counter() - started)
         self._send(answer.status, headers, body)
+
+    def _more_follows(self) -> bool:
+        """Whether there may be a body: nobody reads it, and it must not be the next request."""
+        lengths = self.headers.get_all("Content-Length", ())
+        return (
+            any(length != "0" for length in lengths)
+            or "Transfer-Encoding" in self.headers
+            # A line that is no header: what is below it was not looked at.
+            or bool(self.headers.defects)
+        )
+
+    def _answer(self, web: Web, request: Request | None) -> Answer:
+        if web.context is not None and not isinstance(self.connection, SSLSocket):
+            return _NO_TLS
+        if not web.users.allows(self.headers.get("Authorization", "")):
+            return _UNAUTHORIZED
+        return _NONSENSE if request is None else self._site.answer(request)
 
     def _request(self, web: Web) -> Request | None:
         """What is asked; None for nonsense."""
@@ -131,6 +163,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """A scrape every few seconds is not worth a line."""
+
+
+class _Bounded:
+    """The lines of a stream, of a number of bytes in all."""
+
+    def __init__(self, stream: BufferedIOBase, bytes_max: int) -> None:
+        self._stream, self._left = stream, bytes_max
+
+    def readline(self, limit: int) -> bytes:
+        """A line, or its first bytes; LineTooLong if there are too many."""
+        line = self._stream.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise LineTooLong("head")
+        return line
 
 
 for _method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
 from pinchpoint.expose.http_connections import Connections
-from pinchpoint.expose.http_handler import Handler
+from pinchpoint.expose.http_handler import ONLY_HTTPS, Handler
 from pinchpoint.expose.web_file import WebFile
 from pinchpoint.expose.web_site import Site
 from pinchpoint.expose.web_tls import client_allowed
@@ -25,13 +25,13 @@ def _refusal(status: str, sentence: bytes) -> bytes:
 
 
 _BUSY = _refusal("503 Service Unavailable", b"too many connections are open: try again\n")
-_NO_TLS = _refusal("400 Bad Request", b"only HTTPS is spoken here: write https://\n")
+_NO_TLS = _refusal("400 Bad Request", ONLY_HTTPS)
 
 
 class Server(ThreadingHTTPServer):
     """Accepts connections for one site.
 
-    Nothing that a client does blocks the accepting thread: it only fills the table of connections,
+    Neither a client nor a file blocks the accepting thread: it only fills the table of connections,
     and cuts those whose time has come.
     """
 
@@ -67,7 +67,7 @@ class Server(ThreadingHTTPServer):
                 raise
             return
         with contextlib.suppress(OSError):
-            if self._web.current().context is None:
+            if self._web.latest.context is None:
                 request.send(_BUSY)
         self.shutdown_request(request)
 

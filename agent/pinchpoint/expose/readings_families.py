@@ -93,7 +93,7 @@ PROCESS: tuple[Family, ...] = (
     ),
     gauge(
         "pinchpoint_process_open_fds",
-        "Open file descriptors of the serving processes.",
+        "Open file descriptors of the serving processes, from Linux 6.2 on.",
         ("ProcessSample", "open_files", 1, ()),
     ),
     gauge(

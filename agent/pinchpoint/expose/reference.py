@@ -31,6 +31,20 @@ trace ids of sampled requests as exemplars.
 *Experimental* families may change their name, their labels or their meaning; the others are kept.
 """
 
+NOT_YET = (
+    ("pinchpoint_bottleneck_confidence_ratio", "the detector has no measured confidence yet"),
+    ('pinchpoint_bottleneck_state{state="confirmed"}', "all states are provisional so far"),
+    ("pinchpoint_whatif_capacity_gain_ratio", "the what-if tells latency only"),
+    ("pinchpoint_capacity_requests_per_second", "needs the replay of whole workloads"),
+    ("pinchpoint_headroom_ratio", "comes with the capacity"),
+    (
+        "pinchpoint_model_flops",
+        "counting them puts a mode around the forward, which costs more than the probe may",
+    ),
+    ("pinchpoint_model_info{version}", "no framework tells it in a common way"),
+)
+"""Names of the design without a family, and why."""
+
 _ROW = "| family | kind | unit | labels | |\n|---|---|---|---|---|"
 
 
@@ -46,6 +60,9 @@ def _lines() -> Iterator[str]:
         yield from ("", f"## {title}", "", _ROW)
         for family in families:
             yield _row(family)
+    yield from ("", "## Not yet", "", "Designed, and not exposed so far:", "")
+    for name, reason in NOT_YET:
+        yield f"- `{name}`: {reason}."
 
 
 def _row(family: Family) -> str:

@@ -73,6 +73,7 @@ VERDICT: tuple[Family, ...] = (
         "Latency that removing an active bottleneck would save, at most.",
         ("type", "stat"),
         _whatif,
+        "experimental",
     ),
     Family(
         "pinchpoint_utilization_ratio",

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pinchpoint.config.sentences import clean
 from pinchpoint.config.text_file import FileMistake, read_text
 from pinchpoint.config.yaml_text import parse_yaml
 from pinchpoint.errors import ConfigError
@@ -117,7 +118,9 @@ def _tls(section: Section, directory: Path) -> TlsConfig | None:
     )
     for curve in section.texts("curve_preferences"):
         if curve not in CURVES:
-            section.wrong("curve_preferences", f'has "{curve}": write of {", ".join(CURVES)}')
+            section.wrong(
+                "curve_preferences", f'has "{clean(curve)}": write of {", ".join(CURVES)}'
+            )
     if not section:
         return None
     for key, value in (("cert_file", cert_file), ("key_file", key_file)):
@@ -137,7 +140,7 @@ def _ciphers(section: Section) -> tuple[str, ...]:
     names = section.texts("cipher_suites")
     for name in names:
         if name not in OPENSSL_NAMES and name not in TLS_1_3:
-            section.wrong("cipher_suites", f'has "{name}": write names of Go\'s crypto/tls')
+            section.wrong("cipher_suites", f'has "{clean(name)}": write names of Go\'s crypto/tls')
     return tuple(OPENSSL_NAMES[name] for name in names if name in OPENSSL_NAMES)
 
 
@@ -148,8 +151,8 @@ def _headers(section: Section) -> Mapping[str, str]:
     for name, value in values.items():
         allowed = HEADERS[name]
         if value and allowed and value not in allowed:
-            headers.wrong(name, f'is "{value}": write {" or ".join(allowed)}')
-        if not value.isprintable() or not value.isascii():
+            headers.wrong(name, f'is "{clean(value)}": write {" or ".join(allowed)}')
+        if not value.isascii():
             headers.wrong(name, "has characters that no header may have")
     return {name: value for name, value in values.items() if value}
 

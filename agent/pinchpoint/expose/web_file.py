@@ -20,18 +20,27 @@ _Identity = tuple[int, ...]
 class Web:
     """What holds for a connection and its requests. The default is plain HTTP for everybody."""
 
+    config: WebConfig = field(default_factory=WebConfig)
     context: ssl.SSLContext | None = None
-    client_allowed_sans: frozenset[str] = frozenset()
-    headers: Mapping[str, str] = field(default_factory=dict)
     users: Users = field(default_factory=lambda: Users({}))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Sent with every answer."""
+        return self.config.headers
+
+    @property
+    def client_allowed_sans(self) -> frozenset[str]:
+        """Alternative names of which a client must have one; none for no such demand."""
+        return self.config.tls.client_allowed_sans if self.config.tls else frozenset()
 
 
 class WebFile:
     """The configuration at a path, looked at for every connection and request.
 
     A changed file that is wrong changes nothing and is said once; certificates may be replaced at
-    any time. Neither TLS nor passwords end without a restart: a file that is being written may
-    be empty for a moment.
+    any time. What is demanded of clients (TLS, certificates, their authority and names, passwords)
+    does not end without a restart: a file that is being written may be empty for a moment, or cut.
 
     Args:
         path: None for no security.
@@ -39,25 +48,39 @@ class WebFile:
 
     Raises:
         ConfigError: the file or one that it names cannot be used.
+
+    Attributes:
+        latest: what held when the file was last looked at; takes no time.
     """
 
     def __init__(self, path: Path | None, say: Callable[[str], None]) -> None:
         self._path, self._say = path, say
         self._lock = threading.Lock()
         self._seen: dict[Path, _Identity] = {}
-        self._web = Web()
+        self.latest = Web()
         if path is not None:
-            self._web = self._load(path)
+            self.latest = self._load(path)
 
     def current(self) -> Web:
-        """What holds now."""
-        with self._lock:
-            if self._path is not None and self._changed():
-                try:
-                    self._web = self._load(self._path)
-                except ConfigError as error:
-                    self._say(f"{error}\nthe web configuration stays as it was")
-            return self._web
+        """What holds now. While another thread reads the file, what held before."""
+        if self._path is not None and self._lock.acquire(blocking=False):
+            try:
+                if self._changed():
+                    self._reload(self._path)
+            finally:
+                self._lock.release()
+        return self.latest
+
+    def _reload(self, path: Path) -> None:
+        try:
+            self.latest = self._load(path)
+        except ConfigError as error:
+            self._stays(str(error))
+        except Exception as error:
+            self._stays(f"{path}: {type(error).__name__}: {error}; please report this")
+
+    def _stays(self, reason: str) -> None:
+        self._say(f"{reason}\nthe web configuration stays as it was")
 
     def _changed(self) -> bool:
         return any(_identity(file) != seen for file, seen in self._seen.items())
@@ -68,17 +91,28 @@ class WebFile:
         config = read_web_config(path)
         named = {file: _identity(file) for file in _named(config)}
         self._seen = {path: self._seen[path], **named}
-        web = Web(
-            server_context(config.tls) if config.tls else None,
-            config.tls.client_allowed_sans if config.tls else frozenset(),
-            config.headers,
-            Users(config.users),
-        )
-        if (self._web.context and not web.context) or (self._web.users and not web.users):
+        held, wanted = _demands(self.latest.config), _demands(config)
+        less = [key for key, demand in held.items() if wanted[key] < demand]
+        if less:
             raise ConfigError(
-                f"{path}: TLS or basic_auth_users are gone: restart the agent to do without them"
+                f"{path}: {', '.join(less)} would demand less of clients than before: "
+                "restart the agent for that"
             )
-        return web
+        context = server_context(config.tls) if config.tls else None
+        return Web(config, context, Users(config.users))
+
+
+def _demands(config: WebConfig) -> Mapping[str, int]:
+    """How much each key demands of clients."""
+    tls = config.tls
+    return {
+        "tls_server_config": tls is not None,
+        "client_auth_type": tls.client_auth if tls else ssl.CERT_NONE,
+        # Without it every authority that the system trusts is trusted.
+        "client_ca_file": tls is not None and tls.client_ca_file is not None,
+        "client_allowed_sans": tls is not None and bool(tls.client_allowed_sans),
+        "basic_auth_users": bool(config.users),
+    }
 
 
 def _named(config: WebConfig) -> list[Path]:
@@ -92,6 +126,6 @@ def _identity(file: Path) -> _Identity:
     """What differs when a file has been changed or replaced; empty while there is none."""
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path at all
         return ()
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

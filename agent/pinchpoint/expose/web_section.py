@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pinchpoint.config.kinds import Report
 from pinchpoint.config.nodes import Fields, Items, Node, Scalar
-from pinchpoint.config.sentences import quoted, unknown
+from pinchpoint.config.sentences import clean, quoted, unknown
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Section:
         """The text at a key; empty if there is none."""
         node = self._value(key)
         if isinstance(node, Scalar):
-            return "" if node.null else node.text
+            return "" if node.null else self._printable(key, node.text)
         if node is not None:
             self.wrong(key, f"is {quoted(node)}: write a text")
         return ""
@@ -62,7 +62,7 @@ class Section:
         if isinstance(node, Items):
             texts = [item.text for item in node.items if isinstance(item, Scalar)]
             if len(texts) == len(node.items):
-                return texts
+                return [self._printable(key, text) for text in texts]
         if not _is_null(node):
             self.wrong(key, "is no list of texts: write [ONE, TWO]")
         return ()
@@ -71,20 +71,20 @@ class Section:
         """The truth value at a key."""
         text = self.text(key).lower()
         if text and text not in _TRUTH:
-            self.wrong(key, f'is "{text}": write true or false')
+            self.wrong(key, f'is "{clean(text)}": write true or false')
         return _TRUTH.get(text, default)
 
     def choice(self, key: str, values: Mapping[str, T], default: str) -> T:
         """What the text at a key stands for."""
         text = self.text(key) or default
         if text not in values:
-            self.wrong(key, f'is "{text}": write one of {", ".join(values)}')
+            self.wrong(key, f'is "{clean(text)}": write one of {", ".join(values)}')
         return values.get(text, values[default])
 
     def wrong(self, key: str, mistake: str) -> None:
         """Report a mistake in the value of a key."""
         lines = [name.line for name, _ in self._fields if name.text == key]
-        self._report(lines[0] if lines else self._line, f"{self._prefix}{key} {mistake}")
+        self._report(lines[0] if lines else self._line, f"{clean(self._prefix + key)} {mistake}")
 
     def finish(self) -> None:
         """Report the keys, here and in all sections, that nobody knows."""
@@ -93,6 +93,13 @@ class Section:
                 self._report(key.line, unknown(self._prefix, key.text, self._asked))
         for section in self._sections:
             section.finish()
+
+    def _printable(self, key: str, text: str) -> str:
+        """What is in no path, name or header is not shown either: it may be of a password."""
+        if text.isprintable():
+            return text
+        self.wrong(key, "has characters that cannot be printed: remove them")
+        return ""
 
     def _value(self, key: str) -> Node | None:
         self._asked.append(key)

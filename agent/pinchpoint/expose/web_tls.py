@@ -8,8 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pinchpoint.config.text_file import FileMistake, read_bytes
 from pinchpoint.errors import ConfigError
 from pinchpoint.expose.web_config import TlsConfig
+
+BYTES_MAX = 1 << 20
+"""Of a file of certificates: what an operating system trusts takes some 220 KiB."""
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:
@@ -24,7 +28,10 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
     if not config.prefer_server_ciphers:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
-    _readable(config.cert_file, config.key_file, config.client_ca_file)
+    _demand_file(config.cert_file, "certificate")
+    _demand_file(config.key_file, "key")
+    if config.client_ca_file is not None:
+        _demand_file(config.client_ca_file, "certificate")
     try:
         context.load_cert_chain(config.cert_file, config.key_file, password=_no_password)
     except (OSError, ValueError) as error:
@@ -62,14 +69,12 @@ def _names(secured: ssl.SSLSocket) -> Iterator[str]:
         yield str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name
 
 
-def _readable(*files: Path | None) -> None:
-    """OpenSSL does not say which of the files it could not read."""
-    for file in files:
-        try:
-            if file is not None:
-                file.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+def _demand_file(path: Path, what: str) -> None:
+    """OpenSSL reads whatever there is, without end, and does not say what it could not read."""
+    try:
+        read_bytes(path, what, BYTES_MAX)
+    except FileMistake as mistake:
+        raise ConfigError(str(mistake)) from mistake
 
 
 def _no_password() -> str:

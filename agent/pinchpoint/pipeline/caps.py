@@ -40,6 +40,11 @@ SERIES_MIN = 2500
 """The least that `Caps.series` may be: what is always there, with the longest histograms."""
 
 
+METHODS_SHARE = 0.75
+"""Of the room that methods, routes and their statuses may take: a server declares them all at its
+start, before it has shown a model, a stage or a GPU."""
+
+
 class Admission:
     """Decides which names get series of their own, first come first served.
 
@@ -54,6 +59,7 @@ class Admission:
     def __init__(self, caps: Caps, reserved: int = 0) -> None:
         self._most = {field.name: getattr(caps, field.name) for field in fields(caps)}
         self._left = self._most.pop("series") - reserved
+        self._left_of_methods = int(METHODS_SHARE * self._left)
         self._admitted: dict[Hashable, set[Hashable]] = {}
         self.folded = Counter(dict.fromkeys(self._most, 0))
 
@@ -67,12 +73,16 @@ class Admission:
         admitted = self._admitted.setdefault((kind, within), set())
         if name in admitted:
             return True
-        if len(admitted) < self._most[kind] and series <= self._left:
-            self._left -= series
-            admitted.add(name)
-            return True
-        self.folded[kind] += 1
-        return False
+        of_methods = kind in ("methods", "statuses")
+        room = min(self._left, self._left_of_methods) if of_methods else self._left
+        if len(admitted) >= self._most[kind] or series > room:
+            self.folded[kind] += 1
+            return False
+        self._left -= series
+        if of_methods:
+            self._left_of_methods -= series
+        admitted.add(name)
+        return True
 
     def name(self, kind: Kind, name: str, series: int, within: Hashable = None) -> str:
         """The name if it has series of its own, else `_OTHER`."""

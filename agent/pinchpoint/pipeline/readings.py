@@ -34,6 +34,7 @@ from pinchpoint.schema.samples import (
     ThreadsSample,
     TorchMemorySample,
 )
+from pinchpoint.schema.terms import OTHER
 from pinchpoint.schema.wire import sample_fields
 from pinchpoint.snapshot import GpuFacts, ModelFacts, ReadingKey, Signal
 
@@ -118,6 +119,9 @@ _FROM_BIRTH = (ProbeSample, SamplerSample)
 """Counters that begin with the process and are our own: what they say first counts whole, or an
 error before the first reading would never show."""
 
+_OURS = (ProbeSample, SamplerSample, PressureSample)
+"""Named by ourselves, and few: their series are among those that are always there."""
+
 _MODEL_SERIES = 3
 """Its info, parameters and bytes."""
 
@@ -132,7 +136,7 @@ class Readings:
 
     Processes are summed. What several of them read of the same thing is taken from one: of a
     container (told apart by its control group's inode), a device (by its name) or the machine,
-    the oldest source speaks.
+    one source speaks until it is gone or cannot read it any more, and then the oldest that can.
 
     Args:
         names: resolves instance ids.
@@ -143,8 +147,10 @@ class Readings:
         self._names = names
         self._admission = admission
         self._latest: dict[Key, dict[tuple[int, int], Sample]] = {}
-        self._last: dict[tuple[Key, int, float], Sample] = {}
+        self._last: dict[tuple[Key, int, float], dict[str, float]] = {}
         self._containers: dict[int, float] = {}
+        self._knowing: set[tuple[Key, int]] = set()
+        self._speakers: dict[tuple[Key, float], int] = {}
         self.counters: dict[ReadingKey, float] = {}
         self._signals: dict[str, dict[int, Signal]] = {}
         self._models: dict[str, dict[int, ModelFacts]] = {}
@@ -161,6 +167,11 @@ class Readings:
             key = self._key(source, sample)
             of_key = self._latest.setdefault(key, {})
             of_key[source, sample.instance] = sample
+            if _says_something(sample):
+                self._knowing.add((key, source))
+            else:
+                # One whose driver does not answer must not hide what the others read.
+                self._knowing.discard((key, source))
             self._count(source, key, sample, self._speaks(source, key))
 
     def close_source(self, source: int) -> None:
@@ -173,14 +184,18 @@ class Readings:
                 del named[name][source]
                 if not named[name]:
                     del named[name]
-        self._last = {key: sample for key, sample in self._last.items() if key[1] != source}
+        self._last = {key: values for key, values in self._last.items() if key[1] != source}
         self._containers.pop(source, None)
+        self._knowing = {known for known in self._knowing if known[1] != source}
+        self._speakers = {slot: of for slot, of in self._speakers.items() if of != source}
 
     def gauges(self) -> dict[ReadingKey, float]:
         """The latest value of every field that is not a counter: summed over processes and
         containers."""
         gauges: dict[ReadingKey, float] = {}
         for (kind, name), of_key in self._latest.items():
+            if _mixes_devices((kind, name)):
+                continue
             fields = [f for f in sample_fields(kind) if f not in COUNTERS.get(kind, ())]
             for (source, _), sample in of_key.items():
                 if not self._speaks(source, (kind, name)):
@@ -202,11 +217,13 @@ class Readings:
         """What is known of each GPU, once however many processes use it."""
         facts = []
         for (kind, name), of_key in self._latest.items():
-            if kind is GpuSample and of_key:
-                (source, _), sample = min(of_key.items())
-                texts = [self._text(source, getattr(sample, field)) for field in _NAME_IDS]
-                index = getattr(sample, "index", None)
-                facts.append(GpuFacts(name, None if index is None else round(index), *texts))
+            if kind is not GpuSample or _mixes_devices((kind, name)):
+                continue
+            for (source, _), sample in of_key.items():
+                if self._speaks(source, (kind, name)):
+                    texts = [self._text(source, getattr(sample, field)) for field in _NAME_IDS]
+                    index = getattr(sample, "index", None)
+                    facts.append(GpuFacts(name, None if index is None else round(index), *texts))
         return tuple(facts)
 
     def signals(self) -> tuple[Signal, ...]:
@@ -219,22 +236,20 @@ class Readings:
         if not (isinstance(sample, _NAMED) and sample.instance):
             return kind, ""
         text = self._names.text(source, sample.instance)
-        series = len(sample_fields(kind))
+        series = 0 if isinstance(sample, _OURS) else len(sample_fields(kind))
         return kind, self._admission.name("readings", text, series, within=kind.__name__)
 
     def _speaks(self, source: int, key: Key) -> bool:
         """Whether this source is the one that is believed of what its sample is about."""
         if key[0].scope == "process":
             return True
-        group = self._group(source, key)
-        of_group = [
-            (s, sample)
-            for (s, _), sample in self._latest[key].items()
-            if self._group(s, key) == group
-        ]
-        # One whose driver does not answer must not hide what the others read.
-        knowing = [s for s, sample in of_group if _says_something(sample)]
-        return source == min(knowing or [s for s, _ in of_group])
+        slot = key, self._group(source, key)
+        speaker = self._speakers.get(slot)
+        if speaker is None or (key, speaker) not in self._knowing:
+            of_group = [s for s, _ in self._latest[key] if self._group(s, key) == slot[1]]
+            knowing = [s for s in of_group if (key, s) in self._knowing]
+            speaker = self._speakers[slot] = min(knowing or of_group)
+        return source == speaker
 
     def _group(self, source: int, key: Key) -> float:
         kind, name = key
@@ -250,24 +265,25 @@ class Readings:
         """
         kind, name = key
         group = getattr(sample, "inode", None) or float(sample.instance)
-        last = self._last.get((key, source, group))
-        self._last[key, source, group] = sample
-        if not speaks:
-            return
+        last = self._last.setdefault((key, source, group), {})
         for field in COUNTERS.get(kind, ()):
             value = getattr(sample, field)
             if value is None:
+                # A reading that failed hides nothing from who speaks. What another speaks for
+                # meanwhile is counted there.
+                if not speaks:
+                    last.pop(field, None)
                 continue
-            counter = (kind.__name__, name, field)
-            before = getattr(last, field) if last is not None else None
-            if before is None and isinstance(sample, _FROM_BIRTH):
-                before = 0
-            increase = max(0.0, value - before) if before is not None else 0.0
-            self.counters[counter] = self.counters.get(counter, 0.0) + increase
+            before = last.get(field, 0 if isinstance(sample, _FROM_BIRTH) else value)
+            last[field] = value
+            if speaks:
+                counter = (kind.__name__, name, field)
+                increase = max(0.0, value - before)
+                self.counters[counter] = self.counters.get(counter, 0.0) + increase
 
     def _add_signal(self, source: int, sample: SignalSample) -> None:
         text = self._names.text(source, sample.instance)
-        name = self._admission.name("readings", text, 1, within="SignalSample")
+        name = self._admission.name("readings", text, 0, within="SignalSample")
         reason = self._text(source, sample.reason_id)
         self._signals.setdefault(name, {})[source] = Signal(name, bool(sample.available), reason)
 
@@ -285,6 +301,13 @@ class Readings:
 
     def _text(self, source: int, name_id: float | None) -> str:
         return self._names.text(source, int(name_id)) if name_id else ""
+
+
+def _mixes_devices(key: Key) -> bool:
+    """Whether devices that have no series of their own came together: their counters add up, and
+    nothing else of them does."""
+    kind, name = key
+    return kind.scope == "device" and name == OTHER
 
 
 def _says_something(sample: Sample) -> bool:

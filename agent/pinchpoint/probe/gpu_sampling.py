@@ -72,6 +72,7 @@ class GpuSampling:
         self._answers: deque[list[Sample]] = deque()
         self._failure: Exception | None = None
         self._unanswered = 0
+        self._counted_ns = 0
         self._hangs = 0
         self._gpus: set[int] = set()
         self._said: SignalSample | None = None
@@ -99,10 +100,11 @@ class GpuSampling:
         if self._absent:
             return self._missing(now_ns, NO_DRIVER)
         samples = self._taken(now_ns)
-        if self._unanswered:
-            self._unanswered += 1
-        else:
+        if not self._unanswered:
             self._ask(now_ns)
+        elif now_ns > self._counted_ns:
+            self._unanswered += 1
+            self._counted_ns = now_ns
         if self._unanswered > HUNG_QUESTIONS:
             samples += self._hung(now_ns)
         return samples
@@ -117,6 +119,7 @@ class GpuSampling:
             self._thread = threading.Thread(target=self._run, name="pinchpoint-gpu", daemon=True)
             self._thread.start()
         self._unanswered = 1
+        self._counted_ns = now_ns
         self._questions.put(now_ns)
 
     def _taken(self, now_ns: int) -> list[Sample]:

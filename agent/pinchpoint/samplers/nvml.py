@@ -54,6 +54,7 @@ class NvmlSampler:
         self._xids: XidEvents | None = None
         self._xid_counts: Counter[tuple[str, int]] = Counter()
         self._devices: dict[str, Device] = {}
+        self._gone: list[Device] = []
         self._readers: dict[str, DeviceReader] = {}
         self._scanned_ns: int | None = None
         self._scanned_for: tuple[str | None, ...] = ()
@@ -65,7 +66,8 @@ class NvmlSampler:
         return self._errors + sum(reader.errors for reader in self._readers.values())
 
     def sample(self, now_ns: int) -> Sequence[Sample]:
-        """A `GpuSample` of each device, empty for those that are lost, and a `GpuXidSample` of
+        """A `GpuSample` of each device, empty for those that are lost and, once, for those that are
+        not shown any more, and a `GpuXidSample` of
         each XID that has come.
 
         Raises:
@@ -77,6 +79,8 @@ class NvmlSampler:
         samples: list[Sample] = [
             self._sample(now_ns, device) for device in list(self._devices.values())
         ]
+        samples.extend(GpuSample(now_ns, self._device_id(device)) for device in self._gone)
+        self._gone.clear()
         samples.extend(self._xid_samples(now_ns))
         return samples
 
@@ -93,7 +97,7 @@ class NvmlSampler:
     def _start(self) -> None:
         nvml = self._load()
         try:
-            self._driver = nvml.nvmlSystemGetDriverVersion()
+            self._driver = nvml_library.text(nvml.nvmlSystemGetDriverVersion())
         except nvml.NVMLError:
             self._errors += 1
         self._xids = XidEvents(nvml)
@@ -109,7 +113,8 @@ class NvmlSampler:
         ):
             return
         try:
-            found = usable(gpus_of(self._nvml), self._environment)
+            gpus = gpus_of(self._nvml)
+            found = usable(gpus, self._environment)
         except self._nvml.NVMLError as error:
             if first:
                 raise
@@ -121,6 +126,13 @@ class NvmlSampler:
             raise SourceUnavailable(NO_DEVICES)
         self._scanned_ns, self._scanned_for = now_ns, shown_to_cuda
         self._take_in({device.uuid: device for device in found})
+        if None not in gpus:
+            self._let_go(found)
+
+    def _let_go(self, found: Sequence[Device]) -> None:
+        """Of what is not ours any more, once every GPU has answered: none of it is lost."""
+        gone = self._devices.keys() - {device.uuid for device in found}
+        self._gone.extend(self._devices.pop(uuid) for uuid in gone)
 
     def _take_in(self, found: Mapping[str, Device]) -> None:
         for uuid in self._readers.keys() - found.keys():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pinchpoint.samplers.nvml_library import Failure, Nvml, failure_of
+from pinchpoint.samplers.nvml_library import Failure, Nvml, failure_of, text
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
@@ -112,7 +112,7 @@ def _named(entry: str, gpu: Gpu) -> list[tuple[Device, ...]]:
 def _gpu(nvml: Nvml, index: int) -> Gpu | None:
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        device = Device(nvml.nvmlDeviceGetUUID(handle), handle, index, _product(nvml, handle))
+        device = Device(text(nvml.nvmlDeviceGetUUID(handle)), handle, index, _product(nvml, handle))
         return Gpu(device, tuple(_instances(nvml, device)))
     except nvml.NVMLError:
         return None
@@ -133,7 +133,7 @@ def _instances(nvml: Nvml, gpu: Device) -> list[Device]:
 def _instance(nvml: Nvml, gpu: Device, index: int) -> Device:
     handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, index)
     return Device(
-        nvml.nvmlDeviceGetUUID(handle),
+        text(nvml.nvmlDeviceGetUUID(handle)),
         handle,
         index,
         _product(nvml, handle),
@@ -143,7 +143,7 @@ def _instance(nvml: Nvml, gpu: Device, index: int) -> Device:
 
 
 def _product(nvml: Nvml, handle: Any) -> str:
-    return _or_none(lambda: nvml.nvmlDeviceGetName(handle)) or ""
+    return text(_or_none(lambda: nvml.nvmlDeviceGetName(handle)) or "")
 
 
 def _or_none(ask: Callable[[], Any]) -> Any:

@@ -88,9 +88,15 @@ def value_of(error: BaseException) -> int:
     return value if isinstance(value, int) else -1
 
 
+def text(name: str | bytes) -> str:
+    """A name as text: pynvml before 11.5 gives bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
 def failure_of(error: Exception) -> Failure:
-    """What an exception of a call says. An older pynvml lacks functions: they are not supported."""
-    if isinstance(error, AttributeError):
+    """What an exception of a call says. An older pynvml lacks functions, or some of their
+    arguments: they are not supported."""
+    if isinstance(error, AttributeError | TypeError):
         return Failure.NEVER
     return _FAILURES.get(value_of(error), Failure.ERROR)
 

@@ -53,7 +53,8 @@ class XidEvents:
             try:
                 event = self._nvml.nvmlEventSetWait(self._set, 0)
             except self._nvml.NVMLError as error:
-                if value_of(error) == TIMEOUT:
+                # What was found counts; an error that stays is met again at the next call.
+                if value_of(error) == TIMEOUT or found:
                     break
                 raise
             uuid = self._uuids.get(_address(event.device))

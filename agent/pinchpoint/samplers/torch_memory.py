@@ -15,8 +15,14 @@ NATIVE = "native"
 break a capture of the server's."""
 
 
+PERIOD_NS = 10_000_000_000
+"""torch takes its allocator's lock for this while it keeps the interpreter's: where another thread
+is in `empty_cache`, or tries again after it ran out of memory, the server stands still meanwhile.
+So it is asked seldom."""
+
+
 class TorchMemorySampler:
-    """What torch has taken of each GPU. Never imports torch, initialises CUDA or waits for it.
+    """What torch has taken of each GPU. Never imports torch, initialises CUDA or synchronises.
 
     Args:
         intern: gives names their ids.
@@ -29,17 +35,24 @@ class TorchMemorySampler:
         self._intern = intern
         self._modules = modules
         self._device_names: dict[int, str] = {}
+        self._due_ns = 0
 
     def sample(self, now_ns: int) -> Sequence[Sample]:
         """One `TorchMemorySample` for each GPU.
 
         Raises:
-            SourceNoData: the server has not used CUDA through torch so far.
+            SourceNoData: it is not time yet, or the server has not used CUDA through torch.
         """
-        cuda = getattr(self._modules.get("torch"), "cuda", None)
+        if now_ns < self._due_ns:
+            raise SourceNoData
+        torch: Any = self._modules.get("torch")
+        cuda = getattr(torch, "cuda", None)
         if cuda is None or not cuda.is_initialized() or _allocator(cuda) != NATIVE:
             raise SourceNoData
-        return [self._of_device(now_ns, cuda, index) for index in range(cuda.device_count())]
+        self._due_ns = now_ns + PERIOD_NS
+        # Not `cuda.device_count()`, which in some versions asks NVML.
+        count = torch._C._cuda_getDeviceCount()
+        return [self._of_device(now_ns, cuda, index) for index in range(count)]
 
     def _of_device(self, now_ns: int, cuda: Any, index: int) -> TorchMemorySample:
         stats = cuda.memory_stats(index)

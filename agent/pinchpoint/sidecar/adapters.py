@@ -15,6 +15,9 @@ always there, and one that speaks for the server, which comes and goes with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
 
 from pinchpoint.adapters.adapter import Values
 from pinchpoint.adapters.scrape import Scrape, Scraper
@@ -29,7 +32,13 @@ from pinchpoint.schema.samples import (
     SignalSample,
 )
 from pinchpoint.schema.terms import OTHER
-from pinchpoint.schema.wire import NAME, name_text, pack_sample
+from pinchpoint.schema.wire import (
+    NAME,
+    SAMPLE_VALUE_MAX,
+    name_text,
+    pack_sample,
+    sample_fields,
+)
 from pinchpoint.sidecar.source import Arrival, made_here
 
 FIRST_SOURCE = 1_000_000
@@ -49,30 +58,51 @@ class Adapters:
     """Everything that the targets say.
 
     Args:
-        targets: of known kinds, with `http` or `https` addresses.
+        targets: of known kinds, with `http` or `https` addresses. One that is there twice is
+            read once.
         say: takes one sentence for the operator.
     """
 
     def __init__(self, targets: Sequence[AdapterTarget], say: Callable[[str], None]) -> None:
-        self._targets = [
-            _Target(FIRST_SOURCE + 2 * number, target, say) for number, target in enumerate(targets)
-        ]
+        self._say = say
+        self._numbers = count(FIRST_SOURCE, 2)
+        self._targets: dict[AdapterTarget, _Target] = {}
+        self._targets = self._begun(targets)
 
     def poll(self) -> Iterator[Arrival]:
         """What has come since the last time. Never waits for a server."""
-        for target in self._targets:
+        for target in self._targets.values():
             yield from target.poll()
 
-    def end(self, now_ns: int) -> Iterator[Arrival]:
-        """Stop, and say that the servers are no longer read: their gauges and signals end."""
-        self.close()
-        for target in self._targets:
-            yield from target.end(now_ns)
+    def change(self, targets: Sequence[AdapterTarget], now_ns: int) -> Iterator[Arrival]:
+        """Read these from now on, undisturbed those that are read already; or, if one of them
+        cannot be begun, raise and change nothing. What is no longer read is said to have ended:
+        its gauges and signals end."""
+        before, self._targets = self._targets, self._begun(targets)
+        gone = [before[target] for target in before if target not in self._targets]
+        for one in gone:
+            one.close()
+        for one in gone:
+            yield from one.end(now_ns)
 
     def close(self) -> None:
         """Stop."""
-        for target in self._targets:
+        for target in self._targets.values():
             target.close()
+
+    def _begun(self, targets: Sequence[AdapterTarget]) -> dict[AdapterTarget, _Target]:
+        """All of these, or none that is new."""
+        begun: dict[AdapterTarget, _Target] = {}
+        try:
+            for target in targets:
+                if target not in self._targets and target not in begun:
+                    begun[target] = _Target(next(self._numbers), target, self._say)
+        except BaseException:
+            for one in begun.values():
+                one.close()
+            raise
+        running = {**self._targets, **begun}
+        return {target: running[target] for target in targets}
 
 
 class _Source:
@@ -97,8 +127,12 @@ class _Source:
         return self._names.get(text, 0)
 
     def sample(self, sample: Sample) -> Arrival:
-        """A sample."""
+        """A sample, without what can be no reading: a sum may be where its parts are not."""
         self._samples += 1
+        values = {name: getattr(sample, name) for name in sample_fields(type(sample))}
+        wrong = [n for n, v in values.items() if v is not None and not 0 <= v <= SAMPLE_VALUE_MAX]
+        absent: dict[str, Any] = dict.fromkeys(wrong)
+        sample = replace(sample, **absent)
         frame = Frame(FrameKind.DETAIL, self.number, pack_sample(self._samples, sample))
         return Arrival(Observation(self.number, sample), frame)
 

@@ -16,7 +16,7 @@ and said once too. The recording may stop; the agent goes on. A stop request is 
 one last poll, so that what a server wrote before it ended is in the last snapshot and in the
 recording.
 
-A reload that was asked for (`reload`) happens between two looks.
+A reload that was asked for (`reload`) happens between two looks and moves neither of them.
 
 What would break: feeding the pipeline from two threads, publishing anything that is changed
 later, or polling without a `Tick` after it (records would wait for the next one).
@@ -131,7 +131,6 @@ class Agent:
         except BaseException:
             self._http.close()
             raise
-        self._targets = options.adapters
         self._adapters = Adapters(options.adapters, say)
         say(f"serving metrics on {self._http.url}/metrics, rings in {options.ring_directory}")
 
@@ -139,14 +138,15 @@ class Agent:
         """Look until told to stop, then look once more.
 
         Args:
-            wait: sleeps for so many seconds; False when it is time to stop.
+            wait: sleeps for so many seconds or less; False when it is time to stop.
         """
         going = True
         while going:
             going = wait(self._schedule.remaining_ns(time.monotonic_ns()) / 1e9)
-            self._schedule.advance(time.monotonic_ns())
+            due = self._schedule.advance(time.monotonic_ns())
             self._reloads.run(self._apply)
-            self._look()
+            if due or not going:
+                self._look()
 
     def close(self) -> None:
         """Stop serving and release everything."""
@@ -159,11 +159,8 @@ class Agent:
 
     def _apply(self, config: Config) -> None:
         """Take over what may change at run time."""
-        if config.adapters != self._targets:
-            for arrival in self._adapters.end(time.monotonic_ns()):
-                self._take(arrival)
-            self._targets = config.adapters
-            self._adapters = Adapters(config.adapters, self._say)
+        for arrival in self._adapters.change(config.adapters, time.monotonic_ns()):
+            self._take(arrival)
 
     def _look(self) -> None:
         now = Anchor(time.monotonic_ns(), time.time_ns())

@@ -86,8 +86,9 @@ class Reloads:
 
     def _reload(self, apply: Callable[[Config], None]) -> Outcome:
         if self._read is None:
-            self._say("nothing to reload: the agent was started without --config.file")
-            return None
+            reason = "nothing to reload: the agent was started without --config.file"
+            self._say(reason)
+            return reason
         try:
             wanted = self._read().config
             changes = {key: value_of(wanted, key) for key in _differing(self._config, wanted)}

@@ -26,11 +26,14 @@ class Schedule:
         """How long until the deadline; 0 when it has passed."""
         return max(0, self.deadline_ns - now_ns)
 
-    def advance(self, now_ns: int) -> None:
-        """The deadline was met at `now_ns`: note how late, and set the next."""
-        self.lateness_ns = max(0, now_ns - self.deadline_ns)
+    def advance(self, now_ns: int) -> bool:
+        """Whether the deadline has come at `now_ns`. If so, note how late, and set the next."""
+        if now_ns < self.deadline_ns:
+            return False
+        self.lateness_ns = now_ns - self.deadline_ns
         self._turn += 1
         missed = max(0, now_ns - self._base_ns) // PERIOD_NS
         self._base_ns += (missed + 1) * PERIOD_NS
         jitter_ns = int((self._turn * _GOLDEN_RATIO % 1 - 0.5) * JITTER_NS)
         self.deadline_ns = self._base_ns + jitter_ns
+        return True

@@ -86,6 +86,28 @@ def test_more_than_anybody_has_to_say_is_not_read() -> None:
         fetch(url, PATIENCE_SECONDS)
 
 
+CHUNKED = answer("200 OK", "Transfer-Encoding: chunked")
+LINE = b"X: " + b"x" * 60_000 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "block"),
+    [
+        (CHUNKED + b"-1\r\n", LINE),
+        (CHUNKED + b"0\r\n", LINE),
+        (b"", b"HTTP/1.1 100 Continue\r\n" + LINE + b"\r\n"),
+    ],
+    ids=["a chunk of size -1", "trailers", "interim answers"],
+)
+def test_what_the_parser_does_not_bound_is_not_read_either(begin: bytes, block: bytes) -> None:
+    blocks = [block] * (2 * BODY_BYTES_MAX // len(block))
+    with (
+        answering(begin, *blocks, hang_up=False) as url,
+        pytest.raises(FetchError, match="8 MiB"),
+    ):
+        fetch(url, PATIENCE_SECONDS)
+
+
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", answer("200 OK", body=b"a 1\n")])
 def test_a_server_that_stops_in_the_middle_is_silent(sent: bytes) -> None:
     with answering(sent, hang_up=False) as url, pytest.raises(SilentError, match=r"within 0\.2 s"):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pinchpoint.config.nodes import Fields, Items, Node, Scalar
 from pinchpoint.config.yaml_text import DEPTH_MAX, parse_yaml
 
+TOO_LARGE = "this is not YAML (a number or an escape in it is too large)"
+
 Mistakes = list[tuple[int, str]]
 
 
@@ -40,6 +42,12 @@ def test_no_document_is_nothing() -> None:
         ("? [a]\n: 1", 1, "this key is no name: write KEY: VALUE"),
         ("a: 1\nb: [1, 2", 2, "this is not YAML ("),
         ("a: b: c", 1, "this is not YAML ("),
+        ('a: 1\nb: "\\UFFFFFFFF"', 2, TOO_LARGE),
+        ('a: 1\nb: "\\U00110000"', 2, TOO_LARGE),
+        ("# x\n%YAML 1." + "9" * 5_000 + "\n---\na: 1", 2, TOO_LARGE),
+        ('"\\e[2J": 1\n"\\e[2J": 2', 2, "\\x1b[2J is there twice, first in line 1: keep one"),
+        ('"\\uD800": 1\n"\\uD800": 2', 2, "\\ud800 is there twice, first in line 1: keep one"),
+        ("a: !%1b[2J 1", 1, "the tag !\\x1b[2J is not known: leave it out"),
         ("a: 1\n\tb: 2", 2, "this is not YAML ("),
         ("a: 1\nb: \x07", 2, "the character 0x7 is not allowed: remove it"),
         ("[" * 10_000, 1, "this is nested more than 8 levels deep"),

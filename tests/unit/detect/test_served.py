@@ -9,7 +9,7 @@ import pytest
 from pinchpoint.detect.verdict import Verdict
 from pinchpoint.pipeline import Pipeline
 from pinchpoint.schema.observations import Name, NameKind, Observation, SourceOpened, Tick
-from pinchpoint.schema.samples import ServedSample, ServerSample
+from pinchpoint.schema.samples import ServedSample, ServerSample, SignalSample
 
 SECOND = 1_000_000_000
 SOURCE, SERVER, MODEL = 1_000_001, 1, 2
@@ -206,6 +206,29 @@ def test_a_restart_is_not_negative_traffic() -> None:
         return {"running": 2, "waiting": 0, "finished": 8.0 * (second % 7)}
 
     assert 0 < last(at).traffic.requests < 80
+
+
+def alone(*signals: tuple[str, float]) -> Verdict:
+    """What is said of signals and no server."""
+    pipeline = Pipeline()
+    for number, (name, available) in enumerate(signals):
+        source = SOURCE + 2 * number
+        pipeline.feed(Observation(source, Name(1, NameKind.OTHER, 0, name)))
+        pipeline.feed(Observation(source, SignalSample(SECOND, 1, available=available)))
+    verdict = pipeline.feed(Observation(0, Tick(SECOND, SECOND)))
+    assert verdict is not None
+    assert verdict.state == "unknown"
+    return verdict
+
+
+def test_adapters_that_find_no_server_are_named() -> None:
+    verdict = alone(("adapter/vllm", 0), ("adapter/tgi", 0), ("gpu", 0), ("adapter/vllm", 0))
+    assert verdict.reason == "no server is read: see the signal adapter/tgi, adapter/vllm"
+
+
+def test_without_an_adapter_that_fails_the_probe_is_asked_for() -> None:
+    verdict = alone(("adapter/vllm", 1), ("gpu", 0))
+    assert verdict.reason == "no serving process is attached: is the probe in the server?"
 
 
 def test_a_server_that_falls_silent_hangs() -> None:

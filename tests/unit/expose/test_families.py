@@ -68,7 +68,7 @@ def samples(snapshot: Snapshot) -> dict[str, list[tuple[dict[str, str], float]]]
 
 
 def shown(scene: Scene) -> Snapshot:
-    return scene.pipeline.snapshot(AgentFacts())
+    return scene.pipeline.snapshot(AgentFacts(resident_bytes=1))
 
 
 @cache
@@ -230,7 +230,8 @@ def test_the_probes_cpu_is_that_of_its_threads_unless_all_of_it_is_known(
 
 def test_absent_is_absent() -> None:
     """An agent that has seen nothing tells of itself, of the verdict, and of no server."""
-    names = set(samples(Snapshot(verdict=Verdict(0, 0), agent=AgentFacts())))
+    facts = AgentFacts(resident_bytes=1)
+    names = set(samples(Snapshot(verdict=Verdict(0, 0), agent=facts)))
     assert {name.removesuffix("_total") for name in names} == {
         "pinchpoint_bottleneck_state",
         "pinchpoint_bottleneck_primary_info",

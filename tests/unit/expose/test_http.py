@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 
 from pinchpoint.errors import AddressError
 from pinchpoint.expose.http import DEFAULTS, HttpServer, serve, split_address
+from pinchpoint.expose.http_handler import HEAD_BYTES_MAX
 from pinchpoint.expose.state import PublishedState, ScrapeStats
 from pinchpoint.expose.web_options import WebOptions
 from pinchpoint.snapshot import AgentFacts
@@ -208,13 +209,37 @@ def test_a_method_that_does_not_exist_is_told_in_a_sentence(server: HttpServer) 
     assert body.startswith(b"Unsupported method")
 
 
-def test_a_body_is_not_taken_for_the_next_request(server: HttpServer) -> None:
-    """Nobody reads it, so the connection ends with the answer."""
-    smuggled = b"GET /-/ready HTTP/1.1\r\n\r\n"
-    head = b"POST /metrics HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(smuggled)
-    answer = talk(server, head + smuggled)
+@pytest.mark.parametrize(
+    "announced",
+    [
+        b"Content-Length: 25",
+        b"Content-Length: 0\r\nContent-Length: 25",
+        b"Content-Length : 25",
+        b"Transfer-Encoding: chunked",
+    ],
+    ids=["length", "lengths", "space", "chunks"],
+)
+def test_a_body_is_not_taken_for_the_next_request(server: HttpServer, announced: bytes) -> None:
+    """Nobody reads it, so the connection ends with the answer, however the body is announced."""
+    head = b"POST /metrics HTTP/1.1\r\n" + announced + b"\r\n\r\n"
+    answer = talk(server, head + b"GET /-/ready HTTP/1.1\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 405")
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, b"200"), (1, b"431")])
+def test_a_head_takes_up_to_a_number_of_bytes(server: HttpServer, more: int, status: bytes) -> None:
+    """The request line and all headers together: whoever sends them is not known yet."""
+    line = b"A: " + b"b" * 8187 + b"\r\n"
+    head = b"GET /-/healthy HTTP/1.1\r\n" + line * 7
+    last = b"A: " + b"b" * (HEAD_BYTES_MAX - len(head) - len(b"A: \r\n\r\n") + more) + b"\r\n"
+    assert talk(server, head + last + b"\r\n").startswith(b"HTTP/1.1 " + status)
+
+
+def test_each_request_of_a_connection_has_a_head_of_its_own(server: HttpServer) -> None:
+    """What the one before has taken is not counted."""
+    request = b"GET /-/healthy HTTP/1.1\r\nA: " + b"b" * (HEAD_BYTES_MAX // 2) + b"\r\n\r\n"
+    assert talk(server, request * 3).count(b"HTTP/1.1 200") == 3
 
 
 @pytest.mark.parametrize(
@@ -400,6 +425,8 @@ def test_listen_addresses_are_host_and_port(address: str, expected: tuple[str, i
         "localhost:-1",
         "localhost:65536",
         "localhost:²",
+        "::1:9",
+        "[::1:9",
         "localhost:" + "9" * 5000,
     ],
 )

@@ -141,13 +141,41 @@ rate_limit: {interval: 1s}
             "tls_server_config: {min_version: TLS13, max_version: TLS12}",
             "is later than max_version",
         ),
-        ('http_server_config: {headers: {X-XSS-Protection: "a\\nSet-Cookie: b"}}', "no header may"),
+        (
+            'http_server_config: {headers: {X-XSS-Protection: "a\\nSet-Cookie: b"}}',
+            "cannot be printed",
+        ),
+        ("http_server_config: {headers: {X-XSS-Protection: é}}", "no header may"),
         ("tls_server_config: {cert: inline}", "tls_server_config.cert does not exist"),
+        ('tls_server_config: {cert_file: "a\\0b", key_file: c}', "cert_file has characters that"),
+        ('tls_server_config: {cert_file: a, key_file: "\\uD800"}', "key_file has characters that"),
+        ('tls_server_config: {client_allowed_sans: ["\\e[2J"]}', "client_allowed_sans has charac"),
+        ('basic_auth_users: {"a\\nb": x}', "basic_auth_users.a\\nb is no bcrypt hash"),
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, text: str, told: str) -> None:
     """What would be less secure than it looks is one too."""
     assert any(told in line for line in mistakes(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tls_server_config: {VALUE: VALUE}",
+        "tls_server_config: {min_version: VALUE}",
+        "tls_server_config: {prefer_server_cipher_suites: VALUE}",
+        "tls_server_config: {cipher_suites: [VALUE]}",
+        "tls_server_config: {curve_preferences: [VALUE]}",
+        "http_server_config: {headers: {X-Frame-Options: VALUE}}",
+        "basic_auth_users: {VALUE: x}",
+    ],
+)
+def test_what_was_written_is_told_fit_for_a_terminal(tmp_path: Path, text: str) -> None:
+    """No control characters, and not more than can be read."""
+    for value in (r'"\e[2J\a\n\x9b"', "x" * 1000):
+        for told in mistakes(tmp_path, text.replace("VALUE", value)):
+            assert told.isprintable()
+            assert "x" * 100 not in told
 
 
 def test_a_file_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:

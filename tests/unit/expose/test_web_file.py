@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pinchpoint.errors import ConfigError
+from pinchpoint.expose import web_file
+from pinchpoint.expose.web_config import WebConfig
 from pinchpoint.expose.web_file import WebFile
+from pinchpoint.expose.web_tls import BYTES_MAX
 
 HASH = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze"
 HEADERS = "http_server_config: {{headers: {{X-XSS-Protection: '{}'}}}}\n"
@@ -75,5 +79,43 @@ def test_passwords_may_be_added_but_not_be_dropped(path: Path, said: list[str]) 
 def test_a_file_that_is_wrong_at_the_start_is_an_error(path: Path, said: list[str]) -> None:
     """There is nothing yet that could stay as it was."""
     path.write_text("tls_server_config: {cert_file: nowhere, key_file: nowhere}")
-    with pytest.raises(ConfigError, match="nowhere: cannot be read"):
+    with pytest.raises(ConfigError, match="nowhere cannot be read"):
+        WebFile(path, said.append)
+
+
+def test_a_defect_of_ours_is_said_once_and_changes_nothing(
+    path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at any other reload."""
+
+    def broken(_path: Path) -> WebConfig:
+        raise RuntimeError("no")
+
+    file = WebFile(path, said.append)
+    monkeypatch.setattr(web_file, "read_web_config", broken)
+    path.write_text(HEADERS.format("22"))
+    for _ in range(3):
+        assert file.current().headers == {"X-XSS-Protection": "1"}
+    (told,) = said
+    assert "RuntimeError: no; please report this" in told
+
+
+@pytest.mark.parametrize("key", ["cert_file", "key_file", "client_ca_file"])
+@pytest.mark.parametrize(
+    ("what", "sentence"), [("fifo", "is not a file"), ("large", "is larger than 1024 KiB")]
+)
+def test_a_certificate_that_has_no_end_is_an_error(
+    path: Path, said: list[str], key: str, what: str, sentence: str
+) -> None:
+    """It is not waited for, nor taken into memory."""
+    path.with_name("file").touch()
+    if what == "fifo":
+        os.mkfifo(path.with_name(what))
+    else:
+        path.with_name(what).write_bytes(b"#" * (BYTES_MAX + 1))
+    files = dict.fromkeys(("cert_file", "key_file", "client_ca_file"), "file") | {key: what}
+    lines = (f"  {name}: {file}\n" for name, file in files.items())
+    required = "  client_auth_type: RequireAndVerifyClientCert\n"
+    path.write_text("tls_server_config:\n" + required + "".join(lines))
+    with pytest.raises(ConfigError, match=f"{what} {sentence}"):
         WebFile(path, said.append)

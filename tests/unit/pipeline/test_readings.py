@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from itertools import permutations
+
+import pytest
+
 from pinchpoint.pipeline.caps import Admission, Caps
 from pinchpoint.pipeline.readings import Readings
 from pinchpoint.schema.names import Names
@@ -132,6 +136,51 @@ def test_one_that_cannot_read_a_device_does_not_hide_it() -> None:
     merged.add(1, GpuSample(0, 1))
     merged.add(2, GpuSample(0, 1, power_watts=300.0))
     assert merged.gauges() == {("GpuSample", "GPU-a", "power_watts"): 300.0}
+    merged.add(2, GpuSample(0, 1, 3.0, power_watts=300.0))
+    assert merged.gpus() == (GpuFacts("GPU-a", 3, "", "", ""),)
+
+
+@pytest.mark.parametrize("order", list(permutations((1, 2, 3))))
+def test_an_xid_is_counted_once_whoever_is_heard_first(order: tuple[int, ...]) -> None:
+    """Every worker tells of it, beginning with a zero."""
+    merged = readings("GPU-a 79")
+    for source in order:
+        for errors in (0.0, 1.0):
+            merged.add(source, GpuXidSample(0, 1, errors=errors))
+    assert merged.counters["GpuXidSample", "GPU-a 79", "errors"] == 1.0
+
+
+def test_a_reading_that_failed_hides_nothing_from_a_counter() -> None:
+    """What came meanwhile is there with the next one that works."""
+    merged = readings("GPU-a")
+    for joules in (0.0, 300.0, None, 900.0, None, None, 1800.0):
+        merged.add(1, GpuSample(0, 1, power_watts=1.0, energy_joules=joules))
+    assert merged.counters["GpuSample", "GPU-a", "energy_joules"] == 1800.0
+
+
+def test_what_another_spoke_for_meanwhile_is_not_counted_again() -> None:
+    """The one that takes over had missed some readings itself."""
+    merged = readings("GPU-a")
+    for source, joules in ((1, 0.0), (2, 0.0), (1, 500.0), (2, None), (1, 700.0)):
+        merged.add(source, GpuSample(0, 1, power_watts=1.0, energy_joules=joules))
+    merged.close_source(1)
+    for joules in (720.0, 730.0):
+        merged.add(2, GpuSample(0, 1, power_watts=1.0, energy_joules=joules))
+    assert merged.counters["GpuSample", "GPU-a", "energy_joules"] == 710.0
+
+
+def test_devices_without_a_series_of_their_own_are_not_mixed() -> None:
+    """The sum of two temperatures is none. Their energy adds up."""
+    merged = readings(*(f"GPU-{number}" for number in range(CAPS.readings + 2)))
+    for joules in (0.0, 10.0):
+        for uuid in range(1, CAPS.readings + 3):
+            sample = GpuSample(0, uuid, temperature_celsius=60.0, energy_joules=joules)
+            merged.add(1, sample)
+    names = {name for _, name, field in merged.gauges() if field == "temperature_celsius"}
+    assert len(names) == CAPS.readings
+    assert "_OTHER" not in names
+    assert len(merged.gpus()) == CAPS.readings
+    assert merged.counters["GpuSample", "_OTHER", "energy_joules"] == 20.0
 
 
 def test_an_error_before_the_first_reading_is_counted() -> None:

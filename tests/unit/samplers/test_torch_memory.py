@@ -25,10 +25,10 @@ class FakeTorch:
     """What the sampler may ask of torch; anything else is an AttributeError."""
 
     def __init__(self, *properties: Any, initialized: bool = True, backend: str = "native") -> None:
+        self._C = SimpleNamespace(_cuda_getDeviceCount=lambda: len(properties))
         self.cuda = SimpleNamespace(
             is_initialized=lambda: initialized,
             get_allocator_backend=lambda: backend,
-            device_count=lambda: len(properties),
             memory_stats=lambda index: STATS if index == 0 else {},
             get_device_properties=lambda index: properties[index],
         )
@@ -84,21 +84,38 @@ def test_nothing_is_asked_before_the_server_uses_the_gpu(torch: Any) -> None:
         read(torch)
 
 
-real: Any = pytest.importorskip("torch")
-has_gpu = real.cuda.is_available()
+def test_it_is_asked_every_ten_seconds() -> None:
+    """It holds the interpreter's lock while it waits for the allocator's."""
+    sampler = TorchMemorySampler(Names(), {"torch": FakeTorch(device())})
+    asked = []
+    for second in range(25):
+        try:
+            sampler.sample(second * 1_000_000_000)
+        except SourceNoData:
+            continue
+        asked.append(second)
+    assert asked == [0, 10, 20]
 
 
-@pytest.mark.skipif(has_gpu, reason="there is a GPU")
-def test_a_torch_without_a_gpu_has_nothing_to_say() -> None:
+@pytest.fixture
+def real() -> Any:
+    """The real torch."""
+    return pytest.importorskip("torch")
+
+
+def test_a_torch_without_a_gpu_has_nothing_to_say(real: Any) -> None:
     """The real one, which is left as it was."""
+    if real.cuda.is_available():
+        pytest.skip("there is a GPU")
     with pytest.raises(SourceNoData):
         read(real)
     assert not real.cuda.is_initialized()
 
 
-@pytest.mark.skipif(not has_gpu, reason="there is no GPU")
-def test_what_the_real_torch_takes_is_seen() -> None:
+def test_what_the_real_torch_takes_is_seen(real: Any) -> None:
     """Under the name that the driver gives the GPU."""
+    if not real.cuda.is_available():
+        pytest.skip("there is no GPU")
     real.cuda.init()
     (before, *_), names = read(real)
     kept = real.empty(1 << 20, dtype=real.uint8, device="cuda:0")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from pinchpoint.pipeline import Pipeline
 from pinchpoint.recording import Recording, Tee
 from pinchpoint.schema.observations import Observation, SourceClosed, SourceOpened
 from pinchpoint.schema.samples import ServedSample, ServerSample
+from pinchpoint.schema.wire import SAMPLE_VALUE_MAX
 from pinchpoint.sidecar.adapters import FIRST_SOURCE, MODELS_MAX, Adapters
+from pinchpoint.sidecar.source import Arrival
 from pinchpoint.snapshot import AgentFacts, Snapshot
 from tests.support.metrics_server import VllmLoad, metrics_server
 from tests.support.waiting import LIMIT_SECONDS, until
@@ -33,14 +36,18 @@ class Watch:
         self.pipeline = Pipeline()
         self.tee = Tee(recording, self.said.append) if recording else None
         target = AdapterTarget("vllm", url, interval_seconds=0.02, timeout_seconds=LIMIT_SECONDS)
-        self.adapters = Adapters([replace(target, **options)], self.said.append)
+        self.target = replace(target, **options)
+        self.adapters = Adapters([self.target], self.said.append)
 
-    def look(self) -> Snapshot:
-        for arrival in self.adapters.poll():
+    def feed(self, arrivals: Iterable[Arrival]) -> None:
+        for arrival in arrivals:
             self.seen.append(arrival.observation)
             self.pipeline.feed(arrival.observation)
             if self.tee:
                 self.tee.write(arrival.frame)
+
+    def look(self) -> Snapshot:
+        self.feed(self.adapters.poll())
         return self.pipeline.snapshot(AgentFacts())
 
     def look_until(self, enough: Callable[[Snapshot], object]) -> Snapshot:
@@ -52,6 +59,10 @@ class Watch:
 
         assert until(ask), self.said
         return snapshots[0]
+
+    def look_until_more_finished(self) -> Snapshot:
+        before = finished(self.look())
+        return self.look_until(lambda s: finished(s) > before)
 
     def available(self) -> tuple[bool, str] | None:
         found = [(s.available, s.reason) for s in self.look().signals if s.name == SIGNAL]
@@ -182,11 +193,91 @@ def test_models_beyond_the_cap_are_one() -> None:
 def test_an_end_takes_gauges_and_signals_away() -> None:
     with metrics_server(VllmLoad(running=8)) as server, watch(server.url) as watching:
         watching.look_until(lambda s: gauge(s, "ServedSample", "llama", "running"))
-        for arrival in watching.adapters.end(0):
-            watching.pipeline.feed(arrival.observation)
+        watching.feed(watching.adapters.change((), 0))
         snapshot = watching.pipeline.snapshot(AgentFacts())
     assert snapshot.signals == ()
     assert snapshot.gauges == {}
+
+
+def test_a_change_disturbs_only_what_it_changes() -> None:
+    load = VllmLoad(running=8, finished=2)
+    with metrics_server(load) as server, watch(server.url) as watching:
+        kept = watching.target
+        other = replace(kept, kind="tgi")
+        for targets in ((kept, other), (kept,), (replace(other, concurrency=4), kept)):
+            watching.look_until_more_finished()
+            watching.feed(watching.adapters.change(targets, 0))
+            snapshot = watching.look_until_more_finished()
+            assert gauge(snapshot, "ServedSample", "llama", "running") == 8
+        watching.look_until(lambda s: len(s.signals) == 2)
+    opened = [o.source for o in watching.seen if isinstance(o.record, SourceOpened)]
+    closed = [o.source for o in watching.seen if isinstance(o.record, SourceClosed)]
+    assert opened == [FIRST_SOURCE + 1]
+    assert closed == [FIRST_SOURCE + 2]
+    assert {o.source for o in watching.seen} == {FIRST_SOURCE + n for n in (0, 1, 2, 4)}
+
+
+def threads() -> list[str]:
+    """The names of all threads, those among them that read servers."""
+    return [thread.name for thread in threading.enumerate()]
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """No thread starts for servers of a kind."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == f"pinchpoint-{kind}":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_a_change_that_fails_changes_nothing_and_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with metrics_server(VllmLoad(running=8, finished=2)) as server, watch(server.url) as watching:
+        watching.look_until_more_finished()
+        targets = [replace(watching.target, kind=kind) for kind in ("sglang", "tgi")]
+        with monkeypatch.context() as patched:
+            refuse_threads(patched, "tgi")
+            with pytest.raises(RuntimeError):
+                watching.feed(watching.adapters.change(targets, 0))
+        assert until(lambda: "pinchpoint-sglang" not in threads())
+        after = watching.look_until_more_finished()
+        assert [signal.name for signal in after.signals] == [SIGNAL]
+        watching.feed(watching.adapters.change(targets, 0))
+        watching.look_until(
+            lambda s: [x.name for x in s.signals] == ["adapter/sglang", "adapter/tgi"]
+        )
+
+
+def test_what_cannot_begin_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_threads(monkeypatch, "tgi")
+    target = AdapterTarget("triton", "http://127.0.0.1:9/metrics", interval_seconds=0.02)
+    with pytest.raises(RuntimeError):
+        Adapters([target, replace(target, kind="tgi")], lambda _: None)
+    assert until(lambda: "pinchpoint-triton" not in threads())
+
+
+def test_a_sum_that_is_no_reading_is_absent_and_the_recording_sound(tmp_path: Path) -> None:
+    path = tmp_path / "run.rec"
+    huge = SAMPLE_VALUE_MAX * 0.75
+    others = [f"m{number:02}" for number in range(MODELS_MAX + 1)]
+    series = [
+        'vllm:num_requests_running{model_name="a"} 3',
+        *(f'vllm:num_requests_running{{model_name="{name}"}} {huge}' for name in others),
+        *(f'vllm:num_requests_waiting{{model_name="a",engine="{n}"}} {huge}' for n in range(2)),
+    ]
+    body = "".join(f"{line}\n" for line in series)
+    with metrics_server(lambda: body) as server, watch(server.url, path) as watching:
+        snapshot = watching.look_until(lambda s: gauge(s, "ServedSample", "a", "running"))
+    assert gauge(snapshot, "ServedSample", "a", "waiting") is None
+    assert gauge(snapshot, "ServedSample", "m00", "running") == huge
+    assert gauge(snapshot, "ServedSample", "_OTHER", "running") is None
+    assert gauge(snapshot, "ServerSample", "", "in_flight") is None
+    assert list(Recording(path)) == watching.seen
 
 
 def test_a_recording_holds_what_was_seen(tmp_path: Path) -> None:

@@ -146,8 +146,9 @@ def test_without_a_file_there_is_nothing_to_reload() -> None:
     success = agent.reloads.success_wall_seconds
     answer = agent.reloads.ask()
     agent.look()
-    assert answer.result(0) is None
-    assert agent.said == ["nothing to reload: the agent was started without --config.file"]
+    reason = "nothing to reload: the agent was started without --config.file"
+    assert answer.result(0) == reason
+    assert agent.said == [reason]
     assert agent.applied == []
     assert agent.reloads.success_wall_seconds == success
 

@@ -11,6 +11,16 @@ def test_deadlines_keep_their_pace_whatever_the_lateness() -> None:
         assert abs(schedule.deadline_ns - turn * PERIOD_NS) <= JITTER_NS // 2
 
 
+def test_a_deadline_that_has_not_come_stays() -> None:
+    schedule = Schedule(0)
+    assert schedule.advance(7)
+    deadline_ns = schedule.deadline_ns
+    for now_ns in (8, PERIOD_NS // 2, deadline_ns - 1):
+        assert not schedule.advance(now_ns)
+        assert (schedule.deadline_ns, schedule.lateness_ns) == (deadline_ns, 7)
+    assert schedule.advance(deadline_ns)
+
+
 def test_deadlines_are_not_in_step() -> None:
     schedule = Schedule(0)
     phases = set()
