@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from pinchpoint.config.nodes import Fields, Items, Node, Scalar
 from pinchpoint.config.sentences import number, quoted, unknown
 
 
-class _List:
+class _List(ABC):
     """A bounded list."""
 
     plain = False
@@ -19,8 +20,9 @@ class _List:
     most: int
 
     @property
+    @abstractmethod
     def wanted(self) -> str:
-        raise NotImplementedError
+        """As in `Kind`."""
 
     def read(self, node: Node, name: str, report: Report) -> tuple[Any, ...] | None:
         """As in `Kind`."""
@@ -41,17 +43,17 @@ class _List:
         """As in `Kind`."""
         return f"[{', '.join(self.shown_item(item) for item in value)}]"
 
+    @abstractmethod
     def item(self, node: Node, name: str, report: Report) -> Any:
         """One item; None if mistakes in it were reported."""
-        raise NotImplementedError
 
     def whole(self, items: Sequence[Any], node: Items, name: str, report: Report) -> bool:
         """Whether the items go together; what does not is reported."""
         return True
 
+    @abstractmethod
     def shown_item(self, item: Any) -> str:
         """One item as it is written in a file."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from pinchpoint.samplers.source import Intern, Sampler, SourceNoData, SourceUnavailable
 from pinchpoint.schema.observations import NameKind
 from pinchpoint.schema.samples import Sample, SamplerSample, SignalSample
-from pinchpoint.schema.wire import SAMPLE_VALUE_MAX, sample_fields
+from pinchpoint.schema.wire import unsound_fields
 
 SIGNAL_PERIOD_NS = 10_000_000_000
 """How often availability is said again, for readers that attach late."""
@@ -108,9 +108,8 @@ class Runner:
 
 
 def _sound(slot: _Slot, sample: Sample) -> Sample:
-    """The sample without what can be no reading: below 0, above what a record holds, NaN."""
-    values = {name: getattr(sample, name) for name in sample_fields(type(sample))}
-    wrong = [n for n, v in values.items() if v is not None and not 0 <= v <= SAMPLE_VALUE_MAX]
+    """The sample without what can be no reading, which is counted as an error."""
+    wrong = unsound_fields(sample)
     if not wrong:
         return sample
     slot.errors += 1

@@ -160,6 +160,12 @@ def sample_fields(sample_type: type[Sample]) -> tuple[str, ...]:
     return _SAMPLE_FIELDS[sample_type]
 
 
+def unsound_fields(sample: Sample) -> list[str]:
+    """Fields that can be no reading: below 0, above what a record holds, NaN."""
+    values = ((name, getattr(sample, name)) for name in _SAMPLE_FIELDS[type(sample)])
+    return [n for n, v in values if v is not None and not 0 <= v <= SAMPLE_VALUE_MAX]
+
+
 def sample_frame(sample: Sample) -> SampleFrame:
     """A sample's values as the wire holds them."""
     presence = 0

@@ -34,10 +34,9 @@ from pinchpoint.schema.samples import (
 from pinchpoint.schema.terms import OTHER
 from pinchpoint.schema.wire import (
     NAME,
-    SAMPLE_VALUE_MAX,
     name_text,
     pack_sample,
-    sample_fields,
+    unsound_fields,
 )
 from pinchpoint.sidecar.source import Arrival, made_here
 
@@ -129,9 +128,7 @@ class _Source:
     def sample(self, sample: Sample) -> Arrival:
         """A sample, without what can be no reading: a sum may be where its parts are not."""
         self._samples += 1
-        values = {name: getattr(sample, name) for name in sample_fields(type(sample))}
-        wrong = [n for n, v in values.items() if v is not None and not 0 <= v <= SAMPLE_VALUE_MAX]
-        absent: dict[str, Any] = dict.fromkeys(wrong)
+        absent: dict[str, Any] = dict.fromkeys(unsound_fields(sample))
         sample = replace(sample, **absent)
         frame = Frame(FrameKind.DETAIL, self.number, pack_sample(self._samples, sample))
         return Arrival(Observation(self.number, sample), frame)
